@@ -1,0 +1,144 @@
+"""The image embedding that SVD's cross-attention asks for: of a zero image, per frame, or none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from platformdirs import user_cache_path
+from torch import Tensor
+
+from depth_engine.checkpoints import CheckpointFiles, check_no_faults, files_sha256, read_json, weight_files
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModelWithProjection
+
+# CLIP's own normalisation, for folders without a feature extractor (openai/clip-vit-*, preprocessor_config.json).
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Embedder(Protocol):
+    """Gives the embedding of frames, `[T, D]` float32, for RGB `[T, 3, H, W]` in [-1, 1]."""
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """Embed frames."""
+        ...
+
+
+class ConstantEmbedder:
+    """The same embedding for every frame.
+
+    Args:
+        embedding: `[D]`.
+    """
+
+    def __init__(self, embedding: Tensor) -> None:
+        self.embedding = embedding
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """Repeat the constant, `[T, D]`."""
+        return self.embedding.to(rgb.device).expand(len(rgb), -1)
+
+
+class ClipEmbedder:
+    """CLIP embedding of each frame, as DepthCrafter takes it: SVD's antialiased resize, then CLIP's normalisation.
+
+    Args:
+        model: The vision tower.
+        mean: Channel means of the feature extractor.
+        std: Channel standard deviations of the feature extractor.
+    """
+
+    def __init__(self, model: CLIPVisionModelWithProjection, mean: Tensor, std: Tensor) -> None:
+        self.model, self.mean, self.std = model, mean, std
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """Embed `[T, 3, H, W]` in [-1, 1], frame by frame so that batching can't change a result; `[T, D]`."""
+        from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
+
+        side = self.model.config.image_size
+        embeddings = []
+        for frame in rgb.split(1):
+            small = (_resize_with_antialiasing(frame.float(), (side, side)) + 1) / 2
+            embeddings.append(embed_pixels(self.model, small, self.mean, self.std))
+        return torch.cat(embeddings)
+
+
+def embed_pixels(model: CLIPVisionModelWithProjection, pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Embedding `[T, D]` float32 of pixels `[T, 3, side, side]` in [0, 1]."""
+    normalized = (pixels - mean.to(pixels)[:, None, None]) / std.to(pixels)[:, None, None]
+    return model(normalized.to(model.device, model.dtype)).image_embeds.float()
+
+
+def load_embedder(files: CheckpointFiles, width: int, device: torch.device, dtype: torch.dtype) -> Embedder:
+    """The embedder that a checkpoint's spec asks for.
+
+    Args:
+        files: The checkpoint.
+        width: D, the UNet's cross-attention width.
+        device: Where frames are embedded.
+        dtype: What the vision tower computes in.
+    """
+    if files.spec.embedding == "none":
+        return ConstantEmbedder(torch.zeros(width))
+    mean, std = _normalization(files.base)
+    if files.spec.embedding == "per_frame":
+        return ClipEmbedder(_load_clip(files.base / "image_encoder", dtype).to(device), mean, std)
+    return ConstantEmbedder(_zero_image_embedding(files.base / "image_encoder", mean, std))
+
+
+def cache_folder() -> Path:
+    """Where computed constants are kept: `DEPTH_ENGINE_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("DEPTH_ENGINE_CACHE")
+    return Path(chosen) if chosen else user_cache_path("depth-engine")
+
+
+def _zero_image_embedding(folder: Path, mean: Tensor, std: Tensor) -> Tensor:
+    """CLIP embedding of an all-zero image, `[D]`: computed once per weights, so that the tower need not be loaded."""
+    from safetensors.torch import load_file, save_file
+
+    weights = files_sha256([*weight_files(folder, "model"), folder / "config.json"])
+    key = hashlib.sha256(f"{weights} {mean.tolist()} {std.tolist()}".encode()).hexdigest()
+    cached = cache_folder() / "zero_image_embedding" / f"{key}.safetensors"
+    if cached.is_file():
+        return load_file(cached)["embedding"]
+    model = _load_clip(folder, torch.float32)
+    side = model.config.image_size
+    embedding = embed_pixels(model, torch.zeros(1, 3, side, side), mean, std)[0]
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(f".{os.getpid()}.partial")
+        save_file({"embedding": embedding.contiguous()}, partial)
+        os.replace(partial, cached)
+    except OSError:
+        pass  # a read-only home costs time at the next start, nothing else
+    return embedding
+
+
+def _normalization(base: Path) -> tuple[Tensor, Tensor]:
+    config = base / "feature_extractor" / "preprocessor_config.json"
+    data = read_json(config) if config.is_file() else {}
+    return torch.tensor(data.get("image_mean", CLIP_MEAN)), torch.tensor(data.get("image_std", CLIP_STD))
+
+
+def _load_clip(folder: Path, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
+    from safetensors import SafetensorError
+    from transformers import CLIPVisionModelWithProjection
+
+    weight_files(folder, "model")  # refuses a pickle by name
+    try:
+        model, info = CLIPVisionModelWithProjection.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except SafetensorError as error:
+        raise ValueError(f"model: {weight_files(folder, 'model')[0]} is not a whole safetensors file ({error})") from error
+    faults = [f"{key} is missing" for key in sorted(info["missing_keys"])]
+    # Checkpoints from before transformers 4.31 carry position ids, a constant.
+    faults += [f"{key} is surplus" for key in sorted(info["unexpected_keys"]) if not key.endswith("position_ids")]
+    faults += [f"{fault[0]} has the wrong shape" for fault in sorted(info["mismatched_keys"])]
+    check_no_faults(folder, faults)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,500 @@
+"""DepthEngine: frames in, depth out, one window at a time. What passes from window to window is a `Carry`, nothing else."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from depth_engine.checkpoints import CheckpointFiles, CheckpointSpec, load_model, read_json, resolve_checkpoint
+from depth_engine.codec import ChunkedDecoder, Codec, ModelSize, PatchCodec, VaeCodec, fit_size, to_pixels
+from depth_engine.denoise import WindowTask, denoise_window
+from depth_engine.embed import Embedder, load_embedder
+from depth_engine.noise import Noise, seeded_noise
+from depth_engine.settings import RunSettings, choose_settings, known_name
+from depth_engine.shots import mark_shots
+from depth_engine.unet import DepthUNet
+from depth_engine.windows import Window, crossfade_noise_order, frames_to_read, next_window
+
+if TYPE_CHECKING:
+    from depth_engine.depth import DepthVideo
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Carry:
+    """All that the next window needs of the past. Bounded by the window.
+
+    Attributes:
+        frames_read: Frames of the clip consumed so far.
+        frames_done: Frames whose depth was given out.
+        shot_start: First frame of the current shot, in frames of the clip.
+        window: The last window, or None before a shot's first.
+        condition: Condition latents of the last frames, `[k, C, h, w]`, k < window.
+        embedding: Image embeddings of the same frames, `[k, D]`.
+        latents: Depth latents of the same frames, `[k, C, h, w]`.
+        pending: Finished latents that wait for their decode chunk, or None.
+    """
+
+    frames_read: int = 0
+    frames_done: int = 0
+    shot_start: int = 0
+    window: Window | None = None
+    condition: Tensor | None = None
+    embedding: Tensor | None = None
+    latents: Tensor | None = None
+    pending: Tensor | None = None
+
+    def to(self, device: torch.device) -> Carry:
+        """The same on a device."""
+        names = ("condition", "embedding", "latents", "pending")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None})
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """What one window finished.
+
+    Attributes:
+        depth: Depth in [0, 1] at the model's size, `[n, h, w]`; n may be 0.
+        size: Source size and model size.
+        carry: State to go on from.
+    """
+
+    depth: Tensor
+    size: ModelSize
+    carry: Carry
+
+
+class DepthEngine:
+    """A loaded checkpoint. Make one with `from_pretrained`.
+
+    Attributes:
+        files: Where the checkpoint came from.
+        spec: What it expects.
+        unet: The denoiser.
+        codec: Pixels <-> latents.
+        device: Where it runs.
+        dtype: What the UNet computes in.
+    """
+
+    def __init__(
+        self, files: CheckpointFiles, unet: DepthUNet, codec: Codec, embedder: Embedder, device: torch.device
+    ) -> None:
+        self.files, self.spec = files, files.spec
+        self.unet, self.codec, self.embedder, self.device = unet, codec, embedder, device
+        self.dtype = unet.dtype
+        channels = codec.condition_channels + codec.depth_channels
+        if unet.config.in_channels != channels:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"model: the UNet of {files.name} takes {unet.config.in_channels} channels, "  # type: ignore[attr-defined]
+                f"its codec gives {channels}"
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path = "bundled",
+        *,
+        spec: str | CheckpointSpec | None = None,
+        base: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> DepthEngine:
+        """Load a checkpoint.
+
+        Args:
+            name_or_folder: `bundled`, `chronodepth`, `depthcrafter`, a folder, or a hub id `owner/name[@revision]`.
+            spec: What the checkpoint expects, by known name or in full; default: what it says itself.
+            base: SVD folder or hub id that a UNet alone belongs to.
+            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+            dtype: `auto` (float16 on CUDA, else float32), `float32`, `float16`, `bfloat16`.
+
+        Raises:
+            ValueError: Unknown name, device or dtype; a damaged checkpoint.
+            FileNotFoundError: No such folder, or a hub id that can't be fetched.
+        """
+        where = choose_device(device)
+        precision = choose_dtype(dtype, where)
+        files = resolve_checkpoint(name_or_folder, spec=spec, base=base)
+        unet = load_model(DepthUNet, files.unet, precision).to(where)
+        codec = _load_codec(files, precision, where)
+        width = unet.config.cross_attention_dim  # type: ignore[attr-defined]
+        embedder = load_embedder(files, width[0] if isinstance(width, (list, tuple)) else width, where, precision)
+        return cls(files, unet, codec, embedder, where)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the UNet's weights."""
+        return self.files.weights_sha256()
+
+    def estimate(
+        self,
+        source: str | Path | np.ndarray | Tensor,
+        *,
+        shots: bool | Collection[int] = True,
+        noise: Noise | None = None,
+        fps: float | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        max_frames: int | None = None,
+        **settings: Any,
+    ) -> DepthVideo:
+        """Depth of a whole clip, in memory.
+
+        Args:
+            source: A video file or image sequence; or frames, uint8 `[T, H, W, 3]` or float `[T, 3, H, W]` in [0, 1].
+            shots: Find cuts (True), take the clip as one shot (False), or a list of first frames.
+            noise: Standard normals by (frame_index, draw, shape); default: keyed by the seed.
+            fps: Reduce a file to this frame rate.
+            start_s: Start of the part to take of a file, in seconds.
+            end_s: End of the part to take of a file, in seconds.
+            max_frames: Frames to take of a file at the most.
+            **settings: `window`, `stride`, `steps`, `sigmas`, `strategy`, `sampler`, `max_res`, `seed`.
+
+        Returns:
+            Depth with `.values` float32 `[T, H, W]` in [0, 1], of the checkpoint's kind.
+
+        Raises:
+            ValueError: Bad settings or frames.
+        """
+        from depth_engine.depth import DepthVideo
+
+        chosen = choose_settings(self.spec, **settings)
+        times_s: list[float] = []
+        rate = None
+        if isinstance(source, (str, Path)):
+            from depth_engine.video import probe, read_frames
+
+            rate = float(probe(source).fps)
+            frames: Iterable = _note_times(
+                read_frames(source, start_s=start_s, end_s=end_s, fps=fps, max_frames=max_frames), times_s
+            )
+        else:
+            trims = {"fps": fps, "start_s": start_s, "end_s": end_s, "max_frames": max_frames}
+            given = [name for name, value in trims.items() if value is not None]
+            if given:
+                raise ValueError(f"{given[0]}: {trims[given[0]]} is for files; cut an array of frames yourself")
+            frames = _check_clip(source)
+        shot_starts: list[int] = []
+        marked = _note_shots(mark_frames(frames, shots), shot_starts)
+        results = self.windows(marked, chosen, noise=noise)
+        values = [depth for result in results for depth in restore_frames(result)]
+        if not values:
+            raise ValueError("frames: the clip holds none")
+        rate = fps or rate or 24.0
+        meta = {"checkpoint": self.files.name, "settings": {**vars(chosen)}, "shots": shot_starts}
+        times = np.array(times_s or np.arange(len(values)) / rate, dtype=np.float64)
+        return DepthVideo(values=np.stack(values), kind=self.spec.kind, times_s=times, fps=rate, meta=meta)
+
+    def stream(
+        self,
+        frames: Iterable[np.ndarray | Tensor],
+        *,
+        shots: bool | Collection[int] = True,
+        noise: Noise | None = None,
+        **settings: Any,
+    ) -> Iterator[np.ndarray]:
+        """Depth frame by frame, in bounded memory; the same values as `estimate`.
+
+        Args:
+            frames: Frames one by one, uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1].
+            shots: As for `estimate`.
+            noise: As for `estimate`.
+            **settings: As for `estimate`.
+
+        Returns:
+            Iterator of float32 `[H, W]` in [0, 1]; it lags the input by a window and a decode chunk at the most.
+        """
+        chosen = choose_settings(self.spec, **settings)
+        results = self.windows(mark_frames(frames, shots), chosen, noise=noise)
+        return (depth for result in results for depth in restore_frames(result))
+
+    @torch.inference_mode()
+    def windows(
+        self,
+        marked: Iterable[tuple[Tensor, bool]],
+        settings: RunSettings,
+        *,
+        noise: Noise | None = None,
+        carry: Carry | None = None,
+    ) -> Iterator[WindowResult]:
+        """Run window after window; the core that `estimate`, `stream` and resumable runs share.
+
+        Args:
+            marked: Frames with True where a shot starts (see `mark_frames`), from frame `carry.frames_read` on.
+            settings: From `choose_settings`.
+            noise: Standard normals by (frame_index, draw, shape); default: keyed by the seed.
+            carry: Where an earlier run stopped.
+        """
+        noise = noise or seeded_noise(settings.seed)
+        carry = (carry or Carry()).to(self.device)
+        sigmas, initial_scale = self._noise_levels(settings)
+        frames = _Lookahead(marked)
+        size: ModelSize | None = None
+        while frames.has_next():
+            wanted = frames_to_read(carry.window, settings.window, settings.stride)
+            new: list[Tensor] = []
+            while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.window)):
+                new.append(frames.take())
+                size = self._check_size(new[-1], size, settings, carry.frames_read + len(new) - 1)
+            if size is None:
+                return
+            window = next_window(carry.window, len(new), settings.window, settings.stride, settings.layout)
+            condition, embedding = self._encode(new, size, carry.frames_read, noise)
+            condition = _append(carry.condition, condition)[-window.length :]
+            embedding = _append(carry.embedding, embedding)[-window.length :]
+            known = carry.latents[-window.context :] if carry.latents is not None and window.context else None
+            task = WindowTask(
+                network=self._bind(condition, embedding),
+                context=condition.new_zeros(0, self.codec.depth_channels, *condition.shape[-2:])
+                if known is None
+                else known,
+                frames=window.length,
+                noise=self._window_noise(noise, carry.shot_start, window, settings, condition.shape[-2:]),
+                sigmas=sigmas,
+                initial_scale=initial_scale,
+                sampler=settings.sampler,  # type: ignore[arg-type]
+                context_c_noise=self.spec.context_c_noise,
+            )
+            latents = denoise_window(task, settings.strategy)  # type: ignore[arg-type]
+            ended = not frames.has_next() or frames.starts_shot()
+            depth, carry = self._finish(carry, window, latents, condition, embedding, settings, ended)
+            yield WindowResult(depth=depth, size=size, carry=carry)
+
+    def _finish(
+        self,
+        carry: Carry,
+        window: Window,
+        latents: Tensor,
+        condition: Tensor,
+        embedding: Tensor,
+        settings: RunSettings,
+        ended: bool,
+    ) -> tuple[Tensor, Carry]:
+        """Decode what the window settled and say what the next one needs."""
+        # A crossfade still changes its overlap in the next window; the other strategies never touch a frame twice.
+        unsettled = settings.overlap if settings.layout == "cut" and not ended else 0
+        first_settled = 0 if settings.layout == "cut" else window.context
+        decoder = ChunkedDecoder(self.codec, self.spec.decode_chunk, carry.pending)
+        chunks = decoder.push(latents[first_settled : window.length - unsettled])
+        if ended:
+            chunks += decoder.flush()
+        depth = torch.cat(chunks).float().cpu() if chunks else torch.zeros(0)
+        frames_read = carry.frames_read + window.new
+        frames_done = carry.frames_done + len(depth)
+        if ended:
+            return depth, Carry(frames_read=frames_read, frames_done=frames_done, shot_start=frames_read)
+        keep = settings.window - 1
+        return depth, replace(
+            carry,
+            frames_read=frames_read,
+            frames_done=frames_done,
+            window=window,
+            condition=_last(condition, keep),
+            embedding=_last(embedding, keep),
+            latents=_last(_join_latents(carry.latents, latents, window), keep),
+            pending=decoder.pending,
+        )
+
+    def _encode(self, frames: list[Tensor], size: ModelSize, first: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Condition latents `[n, C, h, w]` and embeddings `[n, D]`; frame by frame, so memory is one frame's."""
+        conditions, embeddings = [], []
+        for index, frame in enumerate(frames, start=first):
+            rgb = to_pixels(size.shrink(frame[None])).to(self.device)
+            embeddings.append(self.embedder(rgb))
+            if self.spec.condition_noise:
+                rgb = rgb + self.spec.condition_noise * noise(index, -1, tuple(rgb.shape[1:])).to(rgb)
+            conditions.append(self.codec.encode_rgb(rgb))
+        return torch.cat(conditions), torch.cat(embeddings)
+
+    def _bind(self, condition: Tensor, embedding: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The UNet with condition, embeddings and micro-conditioning of one window in place."""
+        time_ids = torch.tensor([self.spec.added_time_ids], device=self.device)
+
+        def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
+            parts = [condition, scaled] if self.spec.condition_first else [scaled, condition]
+            sample = torch.cat(parts, dim=1)[None].to(self.dtype)
+            return self.unet(sample, c_noise[None], embedding[None].to(self.dtype), time_ids)[0]
+
+        return network
+
+    def _window_noise(
+        self, noise: Noise, shot_start: int, window: Window, settings: RunSettings, latent_size: Sequence[int]
+    ) -> Callable[[int, int], Tensor]:
+        """Noise by place in the window: of the frame itself, or of the shot's first window where a crossfade reuses it."""
+        shape = (self.codec.depth_channels, *latent_size)
+        if settings.layout == "cut":
+            order = crossfade_noise_order(window.number, settings.window, settings.stride)
+            return lambda position, draw: noise(shot_start + order[position], draw, shape)
+        return lambda position, draw: noise(shot_start + window.start + position, draw, shape)
+
+    def _noise_levels(self, settings: RunSettings) -> tuple[list[float], float]:
+        """Falling noise levels closed by 0, and the scale of the first noise."""
+        from diffusers import EulerDiscreteScheduler
+
+        if settings.sigmas is not None:
+            sigmas = list(settings.sigmas)
+            scale = (sigmas[0] ** 2 + 1) ** 0.5
+        else:
+            config = read_json(self.files.base / "scheduler" / "scheduler_config.json")
+            scheduler = EulerDiscreteScheduler.from_config(config)
+            scheduler.set_timesteps(settings.steps)
+            sigmas, scale = scheduler.sigmas.tolist(), float(scheduler.init_noise_sigma)
+        return sigmas, 0.0 if self.spec.start == "zero" else scale
+
+    def _check_size(self, frame: Tensor, size: ModelSize | None, settings: RunSettings, index: int) -> ModelSize:
+        """The clip's size, from its first frame; every other frame must have it."""
+        height, width = frame.shape[-2:]
+        if size is None:
+            return fit_size(height, width, self.spec.multiple, settings.max_res)
+        if (height, width) != (size.height, size.width):
+            raise ValueError(f"frames: frame {index} is {width}x{height}, the ones before are {size.width}x{size.height}")
+        return size
+
+
+def choose_device(device: str) -> torch.device:
+    """The device by name; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: If it is unknown or absent; says what there is.
+    """
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if device == "auto":
+        return torch.device("cuda" if "cuda" in present else "mps" if "mps" in present else "cpu")
+    known_name("device", device, ["auto", *present])
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The dtype by name; `auto` is float16 on CUDA and float32 elsewhere.
+
+    Raises:
+        ValueError: If it is unknown.
+    """
+    if dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return DTYPES[known_name("dtype", dtype, ["auto", *DTYPES])]
+
+
+def mark_frames(
+    frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[int]
+) -> Iterator[tuple[Tensor, bool]]:
+    """Frames as `[3, H, W]` tensors with True where a shot starts.
+
+    Args:
+        frames: uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1].
+        shots: Find cuts (True), none (False), or first frames.
+    """
+    waiting: deque[Tensor] = deque()
+
+    def pictures() -> Iterator[np.ndarray]:
+        for index, frame in enumerate(frames):
+            tensor = _channels_first(frame, index)
+            waiting.append(tensor)
+            picture = tensor if tensor.dtype == torch.uint8 else (tensor.clamp(0, 1) * 255).round().byte()
+            yield picture.movedim(0, -1).contiguous().numpy()
+
+    cuts = None if isinstance(shots, bool) else shots
+    for _, starts in mark_shots(pictures(), detect=shots is True, cuts=cuts):
+        yield waiting.popleft(), starts
+
+
+def restore_frames(result: WindowResult) -> Iterator[np.ndarray]:
+    """Depth frames at the source's size, float32 `[H, W]`, one at a time."""
+    for depth in result.depth.split(1):
+        if len(depth):
+            yield result.size.restore(depth)[0].clamp(0, 1).numpy()
+
+
+class _Lookahead:
+    """An iterator of marked frames that can say what comes next."""
+
+    def __init__(self, marked: Iterable[tuple[Tensor, bool]]) -> None:
+        self._marked = iter(marked)
+        self._next: tuple[Any, bool] | None = next(self._marked, None)
+
+    def has_next(self) -> bool:
+        return self._next is not None
+
+    def starts_shot(self) -> bool:
+        return self._next is not None and self._next[1]
+
+    def take(self) -> Any:
+        if self._next is None:
+            raise ValueError("frames: no frame is left")
+        frame = self._next[0]
+        self._next = next(self._marked, None)
+        return frame
+
+
+def _load_codec(files: CheckpointFiles, dtype: torch.dtype, device: torch.device) -> Codec:
+    if files.codec_config:
+        return PatchCodec(read_json(files.codec_config)["patch"])
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    # SVD's VAE overflows in float16, and says so in its config; load it wide at once.
+    force_upcast = read_json(files.base / "vae" / "config.json").get("force_upcast", True)
+    wide = torch.float32 if dtype == torch.float16 and force_upcast else dtype
+    vae = load_model(AutoencoderKLTemporalDecoder, files.base / "vae", wide).to(device)
+    return VaeCodec(vae, files.spec.scale_condition, files.spec.to_depth)
+
+
+def _channels_first(frame: np.ndarray | Tensor, index: int) -> Tensor:
+    tensor = torch.as_tensor(frame)
+    if tensor.dtype == torch.uint8 and tensor.ndim == 3 and tensor.shape[-1] == 3:
+        return tensor.movedim(-1, 0).contiguous()
+    if tensor.is_floating_point() and tensor.ndim == 3 and tensor.shape[0] == 3:
+        return tensor.float()
+    raise ValueError(
+        f"frames: frame {index} is {tensor.dtype} {list(tensor.shape)}; accepted: uint8 [H, W, 3] or float [3, H, W] in [0, 1]"
+    )
+
+
+def _check_clip(frames: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    if getattr(frames, "ndim", 0) != 4 or 0 in frames.shape:
+        raise ValueError(
+            f"frames: {type(frames).__name__} of shape {tuple(getattr(frames, 'shape', ()))} is not accepted; "
+            "give uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1]"
+        )
+    return frames
+
+
+def _note_times(frames: Iterable, times_s: list[float]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        times_s.append(frame.time_s)
+        yield frame.rgb
+
+
+def _note_shots(marked: Iterable[tuple[Tensor, bool]], shot_starts: list[int]) -> Iterator[tuple[Tensor, bool]]:
+    for index, (frame, starts) in enumerate(marked):
+        if starts:
+            shot_starts.append(index)
+        yield frame, starts
+
+
+def _append(before: Tensor | None, new: Tensor) -> Tensor:
+    return new if before is None else torch.cat([before, new])
+
+
+def _join_latents(before: Tensor | None, latents: Tensor, window: Window) -> Tensor:
+    """Latents of the last frames: older ones, then this window's (whose overlap a crossfade may have changed)."""
+    if before is None or len(before) <= window.context:
+        return latents
+    return torch.cat([before[: len(before) - window.context], latents])
+
+
+def _last(tensor: Tensor, count: int) -> Tensor:
+    return tensor[len(tensor) - min(count, len(tensor)) :].clone()

@@ -1,0 +1,140 @@
+"""What a caller may choose about a run, checked against the checkpoint before anything heavy loads."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from depth_engine.windows import Layout, check_plan
+
+if TYPE_CHECKING:
+    from depth_engine.checkpoints import CheckpointSpec
+
+STRATEGIES = ("context", "replacement", "independent", "crossfade")
+SAMPLERS = ("euler", "reference")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """A complete, checked set of choices.
+
+    Attributes:
+        window: Frames per window.
+        stride: New frames per window.
+        steps: Denoising steps, the length of `sigmas` where that is given.
+        sigmas: Falling noise levels closed by 0, or None for the checkpoint's schedule.
+        strategy: How windows hand context on.
+        sampler: Euler variant.
+        max_res: Longest side in pixels that the model works at.
+        seed: Seeds the noise.
+    """
+
+    window: int
+    stride: int
+    steps: int
+    sigmas: tuple[float, ...] | None
+    strategy: str
+    sampler: str
+    max_res: int
+    seed: int
+
+    @property
+    def layout(self) -> Layout:
+        """The window plan that the strategy goes with."""
+        return "cut" if self.strategy == "crossfade" else "sliding"
+
+    @property
+    def overlap(self) -> int:
+        """Frames that a full window shares with the one before."""
+        return self.window - self.stride
+
+
+def choose_settings(
+    spec: CheckpointSpec,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    steps: int | None = None,
+    sigmas: Sequence[float] | None = None,
+    strategy: str | None = None,
+    sampler: str | None = None,
+    max_res: int | None = None,
+    seed: int = 0,
+) -> RunSettings:
+    """Fill what is unset from the checkpoint's recommendations and check the whole.
+
+    Raises:
+        ValueError: Names the argument, the value and what is accepted.
+    """
+    if stride is None:
+        # A window chosen alone keeps the recommended share of new frames.
+        stride = spec.stride if window is None else max(1, min(window, round(window * spec.stride / spec.window)))
+    window = _whole("window", spec.window if window is None else window)
+    stride = _whole("stride", stride)
+    check_plan(window, stride)
+    levels = None
+    if sigmas is not None:
+        levels = tuple(check_sigmas(sigmas))
+        if steps is not None and steps != len(levels) - 1:
+            raise ValueError(f"steps: {steps} does not fit the {len(levels) - 1} given sigmas; leave one of them out")
+        steps = len(levels) - 1
+    steps = _at_least_one("steps", spec.steps if steps is None else steps, "a number of denoising steps from 1 up")
+    max_res = _at_least_one("max_res", spec.max_res if max_res is None else max_res, "a longest side in pixels")
+    if max_res < spec.multiple:
+        raise ValueError(f"max_res: {max_res} is smaller than the {spec.multiple} px that this checkpoint works in")
+    seed = _whole("seed", seed)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: {seed} is not accepted; give a whole number from 0 to 2^64 - 1")
+    return RunSettings(
+        window=window,
+        stride=stride,
+        steps=steps,
+        sigmas=levels,
+        strategy=known_name("strategy", strategy or spec.strategy, STRATEGIES),
+        sampler=known_name("sampler", sampler or spec.sampler, SAMPLERS),
+        max_res=max_res,
+        seed=seed,
+    )
+
+
+def check_sigmas(sigmas: Sequence[float]) -> list[float]:
+    """Close a caller's list of noise levels with 0.
+
+    Raises:
+        ValueError: Unless the levels are positive and falling (a closing 0 may be given or left out).
+    """
+    levels = [float(sigma) for sigma in sigmas]
+    if levels and levels[-1] == 0:
+        levels = levels[:-1]
+    falling = all(first > second for first, second in zip(levels, levels[1:], strict=False))
+    if not levels or not falling or not all(0 < level < float("inf") for level in levels):
+        raise ValueError(f"sigmas: {list(sigmas)} is not accepted; give falling noise levels above 0, such as 700,15")
+    return [*levels, 0.0]
+
+
+def known_name(argument: str, value: str, accepted: Collection[str]) -> str:
+    """Return `value` if it is accepted.
+
+    Raises:
+        ValueError: Names the nearest accepted name, if one is near.
+    """
+    if value in accepted:
+        return value
+    near = difflib.get_close_matches(str(value), accepted, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"{argument}: {value!r} is not known; {hint}accepted: {', '.join(accepted)}")
+
+
+def _whole(argument: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{argument}: {value!r} is not accepted; give a whole number")
+    return int(value)
+
+
+def _at_least_one(argument: str, value: Any, accepted: str) -> int:
+    number = _whole(argument, value)
+    if number < 1:
+        raise ValueError(f"{argument}: {number} is not accepted; give {accepted}")
+    return number
