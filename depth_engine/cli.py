@@ -1,0 +1,163 @@
+"""The `depth-engine` command: parse, check, then load. Turns errors into one line and an exit code.
+
+Exit codes: 2 for a request that can't be done, told before weights load; 1 for a run that failed; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+FORMATS = ("mkv", "npy", "png16", "exr", "mp4")
+
+
+class OneLineGroup(click.Group):
+    """A command group that tells every error in one line."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run; in standalone mode turn exceptions into exit codes."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            sys.exit(super().main(*args, standalone_mode=False, **kwargs) or 0)
+        except click.ClickException as error:
+            fail(error.format_message(), 2)
+        except (click.Abort, KeyboardInterrupt):
+            fail("interrupted; --resume goes on with what is finished", 130)
+
+
+class RunFailed(Exception):
+    """A run that failed midway; carries the line to tell."""
+
+
+def fail(line: str, code: int) -> NoReturn:
+    """Tell one line and exit."""
+    click.echo(f"{Path(sys.argv[0]).stem}: {' '.join(str(line).split())}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def told(debug: bool, code: int) -> Iterator[None]:
+    """Turn the library's errors into one line and this exit code; `--debug` shows the traceback too."""
+    import_error_hint = "is it installed? pip install 'depth-engine[all]'"
+    try:
+        yield
+    except (click.ClickException, SystemExit):
+        raise
+    except ImportError as error:
+        _trace(debug)
+        fail(f"{error.name or error}: {import_error_hint}", code)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        _trace(debug)
+        fail(_line(error), code)
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+
+
+def _line(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+        return "out of memory: lower --max-res or --window, then go on with --resume (finished windows are kept)"
+    return text
+
+
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="depth-engine")
+def main() -> None:
+    """Temporally consistent depth for video of any length."""
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results, one sub-folder per clip.")
+@click.option("--model", help="bundled, chronodepth, depthcrafter, a folder, or owner/name[@revision].")
+@click.option("--spec", help="What the checkpoint in a folder expects: chronodepth or depthcrafter.")
+@click.option("--base", help="SVD folder or hub id that a UNet alone belongs to.")
+@click.option("--format", "formats", help="Comma-separated: mkv (16-bit FFV1), npy, png16, exr, mp4 (coloured).")
+@click.option("--window", type=int, help="Frames per window.")
+@click.option("--stride", type=int, help="New frames per window.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--sigmas", help="Comma-separated falling noise levels, instead of --steps.")
+@click.option("--strategy", help="context, replacement, independent or crossfade.")
+@click.option("--sampler", help="euler or reference.")
+@click.option("--max-res", type=int, help="Longest side in pixels that the model works at.")
+@click.option("--seed", type=int, help="Seed of the noise.  [default: 0]")
+@click.option("--start", type=float, help="Start of the part to take, seconds.")
+@click.option("--end", type=float, help="End of the part to take, seconds.")
+@click.option("--fps", type=float, help="Reduce to this frame rate.")
+@click.option("--max-frames", type=int, help="Take this many frames at the most.")
+@click.option("--shots/--no-shots", default=None, help="Find cuts, so that no context crosses one.  [default: --shots]")
+@click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--dtype", help="auto, float32, float16, bfloat16.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML or JSON file of these options; a sidecar works.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run, to the same bytes.")
+@click.option("--dry-run", is_flag=True, help="Print frames, windows, memory and time; write nothing.")
+@click.option("--quiet", is_flag=True, help="No progress bar, no summary.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def estimate(inputs: tuple[str, ...], config: Path | None, debug: bool, quiet: bool, dry_run: bool, **given: Any) -> None:
+    """Estimate the depth of clips: video files, folders of videos, image folders, patterns, or - for a pipe."""
+    from depth_engine.run_config import merge_options
+
+    with told(debug, 2):
+        options = merge_options(config, given)
+        if not inputs:
+            raise ValueError("INPUT: none was given; give video files, folders of videos or images, or - for a pipe")
+        if options["output"] is None and not dry_run:
+            raise ValueError("-o/--output: is missing; give a folder for the results")
+        if options["overwrite"] and options["resume"]:
+            raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
+
+        from depth_engine.estimate_command import prepare
+
+        plan = prepare(inputs, options, dry_run=dry_run)
+    with told(debug, 2):
+        engine = plan.load_engine()
+    with told(debug, 1):
+        failures = plan.dry_run(engine) if dry_run else plan.run(engine, quiet=quiet, trace=lambda: _trace(debug))
+    if failures:
+        sys.exit(1)
+
+
+@main.command()
+def models() -> None:
+    """Known checkpoints: what they give, where they come from, and their licences."""
+    from depth_engine.checkpoints import BUNDLED_FOLDER, KNOWN, SPECS, CheckpointSpec, read_json
+
+    for name, known in KNOWN.items():
+        own = BUNDLED_FOLDER / "depth_engine.json"
+        spec = SPECS.get(name) or CheckpointSpec.from_json(read_json(own), str(own))
+        click.echo(f"{name}: {known.summary}")
+        click.echo(f"  source    {known.source}" + (f" on {known.base}" if known.base else ""))
+        click.echo(f"  licence   {known.licence}")
+        click.echo(f"  gives     {spec.kind}, longest side up to {spec.max_res} px, multiples of {spec.multiple}")
+        click.echo(
+            f"  defaults  window {spec.window}, stride {spec.stride}, steps {spec.steps}, "
+            f"strategy {spec.strategy}, sampler {spec.sampler}"
+        )
+    click.echo("Also: a folder in diffusers layout (--spec if it has no depth_engine.json), or owner/name@revision.")
+
+
+@main.command()
+@click.argument("file")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def info(file: str, debug: bool) -> None:
+    """What a clip or a depth output is."""
+    with told(debug, 2):
+        from depth_engine.describe import describe
+
+        for label, value in describe(file):
+            click.echo(f"{label:<13} {value}")
+
+
+if __name__ == "__main__":
+    main()

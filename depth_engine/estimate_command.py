@@ -1,0 +1,204 @@
+"""What `depth-engine estimate` does between parsing and exit codes: prepare, load, run each clip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from depth_engine.checkpoints import CheckpointFiles, resolve_checkpoint
+from depth_engine.cli import FORMATS, _line
+from depth_engine.job import Job, check_job, output_folders, run_job
+from depth_engine.settings import RunSettings, choose_settings, known_name
+from depth_engine.video import VideoInfo, expand_inputs
+from depth_engine.windows import plan as plan_windows
+
+if TYPE_CHECKING:
+    from depth_engine.engine import DepthEngine
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Checked jobs, and how to load the engine for them."""
+
+    jobs: list[Job]
+    infos: list[VideoInfo]
+    files: CheckpointFiles
+    settings: RunSettings
+    options: dict[str, Any]
+
+    def load_engine(self) -> DepthEngine:
+        """Load the checkpoint."""
+        from depth_engine.engine import DepthEngine
+
+        names = ("spec", "base", "device", "dtype")
+        return DepthEngine.from_pretrained(self.options["model"], **{name: self.options[name] for name in names})
+
+    def run(self, engine: DepthEngine, *, quiet: bool, trace: Callable[[], None]) -> int:
+        """Run every job; one that fails does not stop the others. Returns how many failed."""
+        failures = 0
+        for job, info in zip(self.jobs, self.infos, strict=True):
+            try:
+                with nullcontext(lambda done: None) if quiet else _progress(job, info) as on_frames:
+                    outputs = run_job(engine, job, self.settings, on_frames)
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                trace()
+                failures += 1
+                click.echo(f"depth-engine: {job.source}: {' '.join(_line(error).split())}", err=True)
+                if all(path.exists() for path in job.outputs):
+                    click.echo(f"depth-engine: what could be read is in {job.folder}", err=True)
+            else:
+                if not quiet:
+                    click.echo(f"{job.source}: {', '.join(path.name for path in outputs)} in {job.folder}")
+        return failures
+
+    def dry_run(self, engine: DepthEngine) -> int:
+        """Print what a run would take, from two short windows run for real."""
+        import psutil
+
+        for job, info in zip(self.jobs, self.infos, strict=True):
+            frames = job.expected_frames(info)
+            per_window_s, size = _warm_up(engine, job, self.settings)
+            click.echo(f"{job.source}")
+            click.echo(f"  picture   {info.width}x{info.height}, model works at {size.model_width}x{size.model_height}")
+            if frames is None:
+                click.echo("  frames    unknown, the file does not say")
+            else:
+                windows = sum(1 for _ in plan_windows(frames, self.settings.window, self.settings.stride, self.settings.layout))
+                click.echo(f"  frames    {frames}")
+                click.echo(f"  windows   {windows} or more (a cut starts a new one)")
+                click.echo(f"  time      about {_duration(windows * per_window_s)} ({per_window_s:.2f} s a window here)")
+        peak = psutil.Process().memory_info().rss
+        click.echo(f"memory      {peak / 2**20:.0f} MiB now, after a full window; it does not grow with the clip")
+        if engine.device.type == "cuda":
+            import torch
+
+            click.echo(f"GPU memory  {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB at the peak")
+        return 0
+
+
+def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) -> Plan:
+    """Check everything that can be checked without weights.
+
+    Raises:
+        ValueError: Names the option or the input that can't be used.
+        OSError: A file or folder is missing, in the way or can't be written.
+    """
+    formats = tuple(dict.fromkeys(part.strip() for part in options["formats"].split(",") if part.strip()))
+    for name in formats:
+        known_name("--format", name, FORMATS)
+    if not formats:
+        raise ValueError(f"--format: is empty; accepted: {', '.join(FORMATS)}")
+    _check_device(options["device"], options["dtype"])
+    files = resolve_checkpoint(options["model"], spec=options["spec"], base=options["base"])
+    chosen = {name: options[name] for name in ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed")}
+    settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
+    if files.spec.start == "zero" and settings.steps > files.spec.steps:
+        click.echo(f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training")
+
+    output = options["output"] or Path(tempfile.gettempdir())
+    sources = expand_inputs([_from_pipe(output) if source == "-" else source for source in inputs])
+    folders = output_folders(sources, output)
+    jobs = [
+        Job(
+            source=source,
+            folder=folder,
+            formats=formats,
+            start_s=options["start"],
+            end_s=options["end"],
+            fps=options["fps"],
+            max_frames=options["max_frames"],
+            shots=options["shots"],
+            overwrite=options["overwrite"],
+            resume=options["resume"],
+        )
+        for source, folder in zip(sources, folders, strict=True)
+    ]
+    infos = [check_job(job, write=not dry_run) for job in jobs]
+    return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options)
+
+
+def _check_device(device: str, dtype: str) -> None:
+    """Refuse an unknown or absent device or dtype before weights load."""
+    from depth_engine.engine import choose_device, choose_dtype
+
+    choose_dtype(dtype, choose_device(device))
+
+
+def _levels(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sigmas: {text!r} is not accepted; give falling noise levels such as 700,15") from None
+
+
+def _from_pipe(output: Path) -> str:
+    """Keep standard input in a file: a pipe can be read only once, a run reads it more often."""
+    if sys.stdin.isatty():
+        raise ValueError("INPUT: - reads a pipe, and there is none")
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "stdin.video"
+    partial = output / f".stdin.{os.getpid()}.partial"
+    with partial.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    os.replace(partial, path)
+    return str(path)
+
+
+def _progress(job: Job, info: VideoInfo) -> Any:
+    """A bar with frames, frames per second and time left; a context manager that gives the callback."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    @contextmanager
+    def bar() -> Any:
+        began = time.monotonic()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(Path(job.source).name, total=job.expected_frames(info), rate="")
+
+            def on_frames(done: int) -> None:
+                rate = done / max(time.monotonic() - began, 1e-9)
+                progress.update(task, completed=done, rate=f"{rate:.1f} frames/s")
+
+            yield on_frames
+
+    return bar()
+
+
+def _warm_up(engine: DepthEngine, job: Job, settings: RunSettings) -> tuple[float, Any]:
+    """Seconds of a full window after the first, and the sizes."""
+    from depth_engine.engine import mark_frames
+
+    frames = (frame.rgb for frame in islice(job.frames(), settings.window + 2 * settings.stride))
+    results = engine.windows(mark_frames(frames, False), settings)
+    size = next(results).size
+    began = time.monotonic()
+    count = sum(1 for _ in results)
+    return (time.monotonic() - began) / max(count, 1), size
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,387 @@
+"""One clip from source to finished files: what `depth-engine estimate` does for each input.
+
+Every window's depth goes to a spool at the model's size, and the carry beside it, before anything else. Output files are
+written from the first frame on under a hidden work folder and get their names at the end. A run that was killed goes on
+from the spool: its frames are fed to fresh output files, so the bytes are those of an unbroken run.
+
+    DIR/<clip>/.work/state.json        what the run is, frames spooled
+    DIR/<clip>/.work/carry.safetensors what the next window needs
+    DIR/<clip>/.work/spool.f32         depth at the model's size
+    DIR/<clip>/.work/depth.mkv ...     outputs in the making
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depth_engine.depth_files import depth_path, make_sidecar, open_depth_sink, publish, sidecar_path, write_sidecar
+from depth_engine.metrics import mean_abs_change
+from depth_engine.report import write_report
+from depth_engine.settings import RunSettings
+from depth_engine.video import DecodeError, Frame, VideoInfo, VideoWriter, probe, read_frames
+from depth_engine.visualize import colorize, shrink_to_width, side_by_side
+
+if TYPE_CHECKING:
+    from depth_engine.engine import DepthEngine
+    from depth_engine.spool import Spool
+
+PREVIEW_WIDTH = 960  # each half; the preview is for looking, the archive for working
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with one clip.
+
+    Attributes:
+        source: Video file, image folder or pattern.
+        folder: Output folder of this clip.
+        formats: Depth formats to write.
+        start_s: Start of the part to take, seconds.
+        end_s: End of the part to take, seconds.
+        fps: Frame rate to reduce to.
+        max_frames: Frames to take at the most.
+        shots: Find cuts.
+        overwrite: Replace outputs that exist.
+        resume: Go on with a run that was interrupted.
+    """
+
+    source: str | Path
+    folder: Path
+    formats: tuple[str, ...] = ("mkv",)
+    start_s: float | None = None
+    end_s: float | None = None
+    fps: float | None = None
+    max_frames: int | None = None
+    shots: bool = True
+    overwrite: bool = False
+    resume: bool = False
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished files lie."""
+        return self.folder / ".work"
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every finished file and folder, the report last."""
+        depth = [depth_path(self.folder / "depth", name) for name in self.formats]
+        return [*depth, sidecar_path(self.folder / "depth"), self.folder / "preview.mp4", self.folder / "report.html"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier run ended."""
+        return not self.work.exists() and all(path.exists() for path in self.outputs)
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames to take."""
+        return read_frames(
+            self.source, start_s=self.start_s, end_s=self.end_s, fps=self.fps, max_frames=self.max_frames
+        )
+
+    def expected_frames(self, info: VideoInfo) -> int | None:
+        """How many frames that will be, as far as the file says."""
+        rate = float(info.fps)
+        if info.frame_count is None:
+            return self.max_frames
+        first = max(0.0, self.start_s or 0.0)
+        last = min(info.frame_count / rate, self.end_s if self.end_s is not None else float("inf"))
+        count = max(0.0, last - first) * min(rate, self.fps or rate)
+        return min(max(1, round(count)), self.max_frames or round(count) or 1)
+
+
+def check_job(job: Job, write: bool = True) -> VideoInfo:
+    """Probe the source and the output folder before anything heavy loads.
+
+    Args:
+        job: What is asked for.
+        write: Whether the output folder will be written.
+
+    Raises:
+        ValueError: The source is no readable clip, or nothing would be taken of it.
+        FileExistsError: Outputs, or an interrupted run, are in the way.
+        OSError: The output folder can't be written.
+    """
+    info = probe(job.source)
+    if job.start_s is not None and job.start_s < 0:
+        raise ValueError(f"start: {job.start_s:g} is not accepted; give seconds from 0 up")
+    if job.end_s is not None and job.end_s <= (job.start_s or 0):
+        raise ValueError(f"end: {job.end_s:g} is not after the start ({job.start_s or 0:g} s)")
+    if job.start_s and info.duration_s is not None and job.start_s >= info.duration_s:
+        raise ValueError(f"start: {job.start_s:g} s is past the end of {job.source} ({info.duration_s:.2f} s)")
+    if job.fps is not None and not job.fps > 0:
+        raise ValueError(f"fps: {job.fps:g} is not accepted; give frames per second above 0")
+    if job.max_frames is not None and job.max_frames < 1:
+        raise ValueError(f"max-frames: {job.max_frames} is not accepted; give a number of frames from 1 up")
+
+    if not write:
+        return info
+    if not job.overwrite and not job.resume:
+        in_the_way = [path for path in job.outputs if path.exists()]
+        if in_the_way:
+            raise FileExistsError(f"output: {in_the_way[0]} exists; --overwrite replaces it, -o takes another folder")
+        if job.work.exists():
+            raise FileExistsError(
+                f"output: {job.folder} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
+            )
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        test = job.folder / ".write-test"
+        test.touch()
+        test.unlink()
+    except OSError as error:
+        raise OSError(f"output: {job.folder} can't be written ({error.strerror})") from error
+    return info
+
+
+def run_job(
+    engine: DepthEngine,
+    job: Job,
+    settings: RunSettings,
+    on_frames: Callable[[int], None] = lambda done: None,
+) -> list[Path]:
+    """Run a checked job to its finished files.
+
+    Args:
+        engine: Loaded checkpoint.
+        job: Passed `check_job`.
+        settings: From `choose_settings`.
+        on_frames: Told how many frames are done.
+
+    Returns:
+        The finished files and folders.
+
+    Raises:
+        DecodeError: The source broke off; what was read up to there is finished and kept.
+        ValueError: The interrupted run to resume was made with other settings.
+        OSError: Writing failed; the finished windows stay for `--resume`.
+    """
+    from depth_engine.spool import Spool
+
+    if job.resume and job.finished:
+        return job.outputs
+    info = probe(job.source)
+    if job.overwrite and not job.resume:
+        shutil.rmtree(job.work, ignore_errors=True)
+    job.work.mkdir(parents=True, exist_ok=True)
+    with closing(Spool(job.work, _identity(engine, job, settings))) as spool:
+        _remove_unfinished(job)
+        with ExitStack() as on_error:
+            on_error.callback(_remove_unfinished, job)  # keeps the spool: --resume needs it
+            run = _Run(engine, job, settings, info, spool, on_frames)
+            broken = run.write_all()
+            on_error.pop_all()
+    for path in job.outputs:
+        publish(job.work / path.name, path, overwrite=True)
+    shutil.rmtree(job.work)
+    if broken is not None:
+        raise broken
+    return job.outputs
+
+
+class _Run:
+    """The pass over a clip: frames in, depth spooled, files written in step."""
+
+    def __init__(
+        self,
+        engine: DepthEngine,
+        job: Job,
+        settings: RunSettings,
+        info: VideoInfo,
+        spool: Spool,
+        on_frames: Callable[[int], None],
+    ) -> None:
+        self.engine, self.job, self.settings, self.info, self.spool = engine, job, settings, info, spool
+        self.on_frames = on_frames
+        self.rate = Fraction(info.fps) if job.fps is None else min(Fraction(job.fps).limit_denominator(1001), info.fps)
+        self.waiting: deque[tuple[float, np.ndarray]] = deque()  # time and small picture of frames without depth yet
+        self.times_s: list[float] = []
+        self.shots: list[int] = []
+        self.change: list[float] = []
+        self.previous: np.ndarray | None = None
+        self.broken: DecodeError | None = None
+
+    def write_all(self) -> DecodeError | None:
+        """Write every output into the work folder; return the fault that ended the source early, if any."""
+        from depth_engine.codec import fit_size
+        from depth_engine.engine import mark_frames
+
+        size = fit_size(self.info.height, self.info.width, self.engine.spec.multiple, self.settings.max_res)
+        carry, done = self.spool.carry, self.spool.carry.frames_done
+        with ExitStack() as stack:
+            marked = self._note_shots(mark_frames(self._pictures(), self.job.shots))
+            self._open_outputs(stack)
+            spooled = self.spool.frames((size.model_height, size.model_width))
+            for index in range(carry.frames_read):
+                next(marked)
+                if index < done:
+                    self._write_frame(next(spooled), size)
+            for result in self.engine.windows(marked, self.settings, carry=carry):
+                self.spool.append(result.depth.numpy(), result.carry)
+                for depth in result.depth.numpy():
+                    self._write_frame(depth, result.size)
+            self._close_outputs()
+        self._write_texts(size)
+        return self.broken
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        """Frames for the engine; keeps time and a small picture of each until its depth is there."""
+        try:
+            for frame in self.job.frames():
+                self.waiting.append((frame.time_s, shrink_to_width(frame.rgb, PREVIEW_WIDTH)))
+                yield frame.rgb
+        except DecodeError as error:
+            self.broken = error
+
+    def _note_shots(self, marked: Iterator[tuple[Any, bool]]) -> Iterator[tuple[Any, bool]]:
+        for index, (frame, starts) in enumerate(marked):
+            if starts:
+                self.shots.append(index)
+            yield frame, starts
+
+    def _open_outputs(self, stack: ExitStack) -> None:
+        base, info = self.job.work / "depth", self.info
+        self.sinks = [
+            stack.enter_context(
+                open_depth_sink(
+                    base, name, height=info.height, width=info.width, fps=self.rate, kind=self.engine.spec.kind
+                )
+            )
+            for name in self.job.formats
+        ]
+        self.preview: VideoWriter | None = None
+        self.stack = stack
+
+    def _write_frame(self, depth: np.ndarray, size: Any) -> None:
+        """Give one frame's depth `[h, w]` to every output."""
+        import torch
+
+        full = size.restore(torch.from_numpy(depth)[None])[0].numpy()
+        time_s, picture = self.waiting.popleft()
+        for sink in self.sinks:
+            sink.write(full, time_s)
+        pair = side_by_side(picture, colorize(depth, self.engine.spec.kind), PREVIEW_WIDTH)
+        if self.preview is None:
+            audio = self.job.source if self.info.has_audio else None
+            self.preview = self.stack.enter_context(
+                VideoWriter(
+                    self.job.work / "preview.mp4",
+                    width=pair.shape[1],
+                    height=pair.shape[0],
+                    fps=self.rate,
+                    audio_from=Path(audio) if audio else None,
+                    audio_start_s=self.job.start_s or 0.0,
+                    audio_end_s=self.job.end_s,
+                )
+            )
+        self.preview.write(pair, time_s)
+        if self.previous is not None:
+            self.change.append(mean_abs_change(self.previous, depth))
+        self.previous = depth
+        self.times_s.append(time_s)
+        self.on_frames(len(self.times_s))
+
+    def _close_outputs(self) -> None:
+        if not self.times_s:
+            raise self.broken or ValueError(f"input: no frame could be read from {self.job.source}")
+        for sink in self.sinks:
+            sink.close()
+        if self.preview is not None:
+            self.preview.close()
+
+    def _write_texts(self, size: Any) -> None:
+        """Sidecar and report."""
+        engine, job = self.engine, self.job
+        taken = {name: getattr(job, name) for name in ("start_s", "end_s", "fps", "max_frames")}
+        settings = {
+            **asdict(self.settings),
+            "shots": job.shots,
+            **taken,
+            "model_size": [size.model_width, size.model_height],
+            "device": engine.device.type,
+            "dtype": str(engine.dtype).removeprefix("torch."),
+        }
+        notes = list(self.info.notes)
+        if self.broken is not None:
+            notes.append(f"The source broke off: {self.broken}")
+        checkpoint = {"name": engine.files.name, "sha256": engine.weights_sha256}
+        sidecar = make_sidecar(
+            kind=engine.spec.kind,
+            fps=self.rate,
+            times_s=self.times_s,
+            height=self.info.height,
+            width=self.info.width,
+            checkpoint=checkpoint,
+            seed=self.settings.seed,
+            settings=settings,
+            source=str(job.source),
+            shots=self.shots,
+            clipped={name: sink.clipped for name, sink in zip(job.formats, self.sinks, strict=True)},
+        )
+        write_sidecar(sidecar_path(job.work / "depth"), {**sidecar, "notes": notes}, overwrite=True)
+        write_report(
+            job.work / "report.html",
+            preview_mp4=job.work / "preview.mp4",
+            title=Path(job.source).name,
+            settings={"checkpoint": engine.files.name, "kind": engine.spec.kind, **settings},
+            change=self.change,
+            shots=self.shots,
+            times_s=self.times_s,
+            notes=notes,
+            outputs=[job.work / path.name for path in job.outputs[:-1]],
+            overwrite=True,
+        )
+
+
+def _identity(engine: DepthEngine, job: Job, settings: RunSettings) -> dict[str, Any]:
+    """What must be the same for a run to be resumed."""
+    path = Path(job.source)
+    stat = path.stat() if path.is_file() else None
+    return {
+        "source": str(path.resolve()) if path.exists() else str(job.source),
+        "source_bytes": stat.st_size if stat else None,
+        "checkpoint_sha256": engine.weights_sha256,
+        "dtype": str(engine.dtype),
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()},
+        "shots": job.shots,
+        "start_s": job.start_s,
+        "end_s": job.end_s,
+        "fps": job.fps,
+        "max_frames": job.max_frames,
+    }
+
+
+def _remove_unfinished(job: Job) -> None:
+    """Delete outputs in the making; the spool stays."""
+    from depth_engine.spool import SPOOL_FILES
+
+    for path in job.work.iterdir() if job.work.exists() else ():
+        if path.name in SPOOL_FILES:
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def output_folders(sources: Sequence[str | Path], folder: Path) -> list[Path]:
+    """One folder per clip, named after it.
+
+    Raises:
+        ValueError: If two clips would share one.
+    """
+    folders: dict[Path, str | Path] = {}
+    for source in sources:
+        path = Path(source)
+        # A pattern such as frames/%05d.png is named after its folder.
+        stem = path.parent.name if "%" in path.name and not path.exists() else path.stem if path.is_file() else path.name
+        target = folder / (stem or Path(source).resolve().name or "clip")
+        if target in folders:
+            raise ValueError(f"input: {folders[target]} and {source} would both be written to {target}; run them apart")
+        folders[target] = source
+    return list(folders)

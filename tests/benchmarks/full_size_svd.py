@@ -1,0 +1,97 @@
+"""The real SVD shapes, once, on a CPU: about 1.5 B parameters with random weights, one small window, peak memory.
+
+    python -m tests.benchmarks.full_size_svd [--frames 2] [--height 64] [--width 64]
+
+Proves that the per-frame UNet, the VAE codec and the sampler take the published configuration; says nothing of quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+
+from depth_engine.checkpoints import CHRONODEPTH, CheckpointFiles
+from depth_engine.codec import VaeCodec
+from depth_engine.embed import ConstantEmbedder
+from depth_engine.engine import DepthEngine
+from depth_engine.unet import DepthUNet
+from tests.tiny_checkpoints import SVD_SCHEDULER
+
+# stabilityai/stable-video-diffusion-img2vid-xt: unet/config.json and vae/config.json
+UNET = {
+    "sample_size": 96,
+    "in_channels": 8,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 1024,
+    "transformer_layers_per_block": 1,
+    "num_attention_heads": (5, 10, 20, 20),
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 768,
+    "num_frames": 25,
+}
+VAE = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 768,
+    "scaling_factor": 0.18215,
+    "force_upcast": True,
+}
+
+
+def random_model(model_class: type, config: dict) -> torch.nn.Module:
+    """A model with small random weights, in bfloat16 from the start so that memory holds it once."""
+    with torch.device("meta"):
+        model = model_class(**config)
+    model = model.to(torch.bfloat16).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.02, generator=generator)
+    return model.eval().requires_grad_(False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=2)
+    parser.add_argument("--height", type=int, default=64)
+    parser.add_argument("--width", type=int, default=64)
+    args = parser.parse_args()
+
+    began = time.monotonic()
+    unet, vae = random_model(DepthUNet, UNET), random_model(AutoencoderKLTemporalDecoder, VAE)
+    parameters = {name: sum(p.numel() for p in model.parameters()) for name, model in (("UNet", unet), ("VAE", vae))}
+    for name, count in parameters.items():
+        print(f"{name}: {count / 1e9:.3f} B parameters, {count * 2 / 2**30:.2f} GiB in bfloat16")
+    print(f"built in {time.monotonic() - began:.0f} s")
+
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        (base / "scheduler").mkdir()
+        (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SVD_SCHEDULER))
+        files = CheckpointFiles(name="random SVD", spec=CHRONODEPTH, unet=base, base=base)
+        codec = VaeCodec(vae, CHRONODEPTH.scale_condition, CHRONODEPTH.to_depth)  # type: ignore[arg-type]
+        engine = DepthEngine(files, unet, codec, ConstantEmbedder(torch.zeros(1024)), torch.device("cpu"))  # type: ignore[arg-type]
+        frames = np.random.default_rng(0).integers(0, 256, (args.frames, args.height, args.width, 3), dtype=np.uint8)
+        began = time.monotonic()
+        values = engine.estimate(frames, shots=False, steps=1, window=args.frames, stride=1).values
+    print(f"one window of {args.frames} frames {args.width}x{args.height}, 1 step: {time.monotonic() - began:.1f} s")
+    print(f"depth {values.shape} {values.dtype}, finite: {bool(np.isfinite(values).all())}")
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"peak memory {peak_kib / 2**20:.2f} GiB; weights alone {sum(parameters.values()) * 2 / 2**30:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training data, losses and the fine-tuning loop behind ``depth-train``."""

@@ -1,0 +1,82 @@
+"""The `depth-train` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from depth_engine.cli import OneLineGroup, told
+
+
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Train and score depth checkpoints."""
+
+
+@main.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
+@click.option("--minutes", type=float, help="Wall-clock budget; the schedule is fitted to it.")
+@click.option("--steps", type=int, help="Steps at the most.  [default: 6000]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seeds weights, draws and scenes.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def run(output: Path, minutes: float | None, steps: int | None, seed: int, device: str, debug: bool) -> None:
+    """Train the bundled model on procedural scenes; leaves a loadable checkpoint every five minutes."""
+    with told(debug, 2):
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"--minutes: {minutes:g} is not accepted; give minutes above 0")
+        if steps is not None and steps < 1:
+            raise ValueError(f"--steps: {steps} is not accepted; give a number from 1 up")
+        if output.exists() and not (output / "train_config.json").is_file():
+            raise ValueError(f"--output: {output} exists and is no checkpoint of this command; give another folder")
+        output.parent.mkdir(parents=True, exist_ok=True)
+
+        from dataclasses import replace
+
+        from depth_engine.engine import choose_device
+        from training.config import TrainConfig
+
+        where = choose_device(device)
+        config = replace(TrainConfig(), seed=seed, **({"steps": steps} if steps else {}))
+    with told(debug, 1):
+        from training.finetune import train
+
+        train(config, output, budget_minutes=minutes, device=str(where), report=click.echo)
+
+
+@main.command()
+@click.argument("checkpoint", default="bundled")
+@click.option("--clips", type=click.IntRange(1), default=40, show_default=True, help="Held-out scenes.")
+@click.option("--frames", type=click.IntRange(2), default=24, show_default=True, help="Frames per scene.")
+@click.option("--height", type=click.IntRange(16), default=144, show_default=True, help="Picture height.")
+@click.option("--width", type=click.IntRange(16), default=256, show_default=True, help="Picture width.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def score(checkpoint: str, clips: int, frames: int, height: int, width: int, debug: bool) -> None:
+    """Score a checkpoint on held-out scenes beside the best constant and its own single-frame run."""
+    with told(debug, 2):
+        from depth_engine import DepthEngine
+
+        engine = DepthEngine.from_pretrained(checkpoint)
+        if engine.spec.kind != "disparity":
+            raise ValueError(f"checkpoint: {checkpoint} gives {engine.spec.kind}; accepted: one that gives disparity")
+    with told(debug, 1):
+        from training.score import score_checkpoint
+
+        scores = score_checkpoint(
+            engine,
+            clips=clips,
+            frames=frames,
+            height=height,
+            width=width,
+            report=lambda line: click.echo(f"\r{line}", nl=False, err=True),
+        )
+    click.echo("", err=True)
+    click.echo(f"{clips} held-out scenes, {frames} frames of {width}x{height}; one scale and shift per clip, cap 80 m")
+    click.echo(f"{'':<22}{'AbsRel':>8}{'delta1':>8}{'jitter':>8}")
+    for name, row in scores.items():
+        click.echo(f"{name:<22}{row.abs_rel:>8.3f}{row.delta1:>8.3f}{row.jitter:>8.4f}")
+
+
+if __name__ == "__main__":
+    main()

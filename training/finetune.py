@@ -1,0 +1,296 @@
+"""Trains the bundled checkpoint: draw clips, step, average, save. Every draw is keyed by (seed, step)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from depth_engine.checkpoints import CheckpointSpec
+from depth_engine.codec import PatchCodec, to_pixels
+from depth_engine.unet import DepthUNet
+from training.config import Stage, TrainConfig
+from training.loss import OneStepModel, depth_loss
+from training.scenes import make_clips
+
+ADDED_TIME_IDS = (6.0, 127.0, 0.0)
+# Held-out scenes never share a seed with training ones: training counts up from here, validation from 0.
+FIRST_TRAINING_SEED = 1_000_000
+
+
+def build_unet(config: TrainConfig) -> DepthUNet:
+    """A small UNet of SVD's class for the patch codec."""
+    down = tuple(f"{'CrossAttn' if attends else ''}DownBlockSpatioTemporal" for attends in config.attention)
+    up = tuple(f"{'CrossAttn' if attends else ''}UpBlockSpatioTemporal" for attends in reversed(config.attention))
+    codec = PatchCodec(config.patch)
+    return DepthUNet(
+        sample_size=24,
+        in_channels=codec.condition_channels + codec.depth_channels,
+        out_channels=codec.depth_channels,
+        down_block_types=down,
+        up_block_types=up,
+        block_out_channels=config.channels,
+        layers_per_block=1,
+        cross_attention_dim=config.embedding_dim,
+        num_attention_heads=config.heads,
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=3 * 32,
+        num_frames=config.max_frames,
+    )
+
+
+def bundled_spec(config: TrainConfig) -> CheckpointSpec:
+    """What the trained model expects of the engine."""
+    return CheckpointSpec(
+        kind="disparity",
+        condition_first=True,
+        scale_condition=False,
+        embedding="none",
+        added_time_ids=ADDED_TIME_IDS,
+        condition_noise=0.0,
+        start="zero",
+        to_depth="mean_then_clip",
+        decode_chunk=1,
+        context_c_noise=config.context_c_noise,
+        sampler="euler",
+        strategy="context",
+        window=config.max_frames,
+        stride=config.max_frames // 2,
+        steps=1,
+        multiple=config.patch * 4,
+        max_res=config.stages[-1].width,
+    )
+
+
+def normalized_disparity(depth_m: Tensor) -> Tensor:
+    """Disparity of clips, affine-normalised: 2 % and 98 % quantiles of the clip at -1 and 1, clipped.
+
+    The quantiles are Marigold's (config/train_marigold_depth.yaml), taken per clip so that one scale holds for all frames.
+
+    Args:
+        depth_m: Planar depth in metres, `[B, T, H, W]`; infinite for sky.
+    """
+    disparity = depth_m.reciprocal()  # sky -> 0
+    # Every fourth pixel is plenty for a quantile, and torch.quantile takes 16 M values at the most.
+    sample = disparity[..., ::4, ::4].flatten(1)
+    low, high = torch.quantile(sample, torch.tensor([0.02, 0.98], device=sample.device), dim=1)
+    low, high = (edge[:, None, None, None] for edge in (low, high))
+    unit = (disparity - low) / (high - low).clamp_min(1e-6)
+    return unit.clamp(0, 1) * 2 - 1
+
+
+class ClipPool:
+    """Rendered clips, reused a few times; each step replaces the oldest. Its content depends on the step alone."""
+
+    def __init__(self, stage: Stage, frames: int, device: torch.device) -> None:
+        self.stage, self.frames, self.device = stage, frames, device
+        shape = (stage.pool, frames, stage.height, stage.width)
+        self.rgb = torch.zeros(*shape, 3, dtype=torch.uint8)
+        self.depth_m = torch.zeros(*shape, dtype=torch.float32)
+        self.rendered = 0
+
+    def fill(self, count: int) -> None:
+        """Render `count` more clips."""
+        for first in range(self.rendered, self.rendered + count, 8):
+            numbers = range(first, min(first + 8, self.rendered + count))
+            seeds = [FIRST_TRAINING_SEED + number for number in numbers]
+            clips = make_clips(seeds, self.frames, self.stage.height, self.stage.width, device=self.device)
+            slots = torch.tensor([number % self.stage.pool for number in numbers])
+            self.rgb[slots], self.depth_m[slots] = clips.rgb.cpu(), clips.depth_m.cpu()
+        self.rendered += count
+
+    def draw(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch of uint8 RGB `[B, T, H, W, 3]` and depth in metres `[B, T, H, W]`, strided and perhaps reversed."""
+        held = min(self.rendered, self.stage.pool)
+        rgb, depth_m = [], []
+        for index in torch.randint(held, (self.stage.batch,), generator=generator).tolist():
+            longest_stride = max(1, (self.frames - 1) // max(1, frames - 1))
+            stride = int(torch.randint(1, min(longest_stride, 3) + 1, (), generator=generator))
+            start = int(torch.randint(self.frames - (frames - 1) * stride, (), generator=generator))
+            places = torch.arange(frames) * stride + start
+            if torch.rand((), generator=generator) < 0.5:
+                places = places.flip(0)
+            rgb.append(self.rgb[index, places])
+            depth_m.append(self.depth_m[index, places])
+        return torch.stack(rgb).to(self.device), torch.stack(depth_m).to(self.device)
+
+
+def augment(rgb: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror both; jitter the colours of RGB alone, alike over a clip.
+
+    Args:
+        rgb: `[B, T, 3, H, W]` in [-1, 1].
+        target: `[B, T, H, W]`.
+        generator: On the CPU.
+    """
+    batch = len(rgb)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return (low + (high - low) * torch.rand(batch, *shape, generator=generator)).to(rgb.device)
+
+    mirror = uniform(0, 1, 1, 1, 1) < 0.5
+    target = torch.where(mirror, target.flip(-1), target)
+    rgb = torch.where(mirror[..., None], rgb.flip(-1), rgb)
+
+    gain, offset = uniform(0.8, 1.25, 1, 3, 1, 1), uniform(-0.15, 0.15, 1, 1, 1, 1)
+    grey = rgb.mean(dim=2, keepdim=True)
+    saturation = uniform(0, 1.3, 1, 1, 1, 1)
+    rgb = (grey + (rgb - grey) * saturation) * gain + offset
+    noise = torch.randn(rgb.shape, generator=generator).to(rgb.device) * uniform(0, 0.04, 1, 1, 1, 1)
+    return (rgb + noise).clamp(-1, 1), target
+
+
+def follow_context(target: Tensor, context: Tensor) -> Tensor:
+    """The target in the scale and shift that the context already has, so that the model learns to go on in it.
+
+    One least-squares fit per clip over the context frames; the scale is held near 1, or else a flat context would teach
+    flat depth.
+
+    Args:
+        target: Normalised truth, `[B, T, H, W]`.
+        context: Depth of the first k frames as given to the model, `[B, k, H, W]`.
+    """
+    truth = target[:, : context.shape[1]].flatten(1)
+    given = context.flatten(1)
+    truth_mean, given_mean = truth.mean(1, keepdim=True), given.mean(1, keepdim=True)
+    covariance = ((truth - truth_mean) * (given - given_mean)).mean(1, keepdim=True)
+    scale = (covariance / truth.var(1, unbiased=False, keepdim=True).clamp_min(1e-4)).clamp(0.85, 1.15)
+    shift = given_mean - scale * truth_mean
+    return target * scale[..., None, None] + shift.clamp(-0.2, 0.2)[..., None, None]
+
+
+def training_loss(model: OneStepModel, rgb: Tensor, target: Tensor, config: TrainConfig, rng: torch.Generator) -> Tensor:
+    """Loss of one batch: without context, with true context, or with the model's own prediction as context."""
+    frames = rgb.shape[1]
+    known = 0
+    if frames > 1 and torch.rand((), generator=rng) < config.context_probability:
+        known = int(torch.randint(1, frames, (), generator=rng))
+    own = bool(torch.rand((), generator=rng) < config.own_context_probability)
+
+    if known and own:
+        with torch.no_grad():
+            context = model.predict(rgb[:, :known], target[:, :0]).clamp(-1, 1)
+        target = follow_context(target, context)
+    else:
+        scale = (0.9 + 0.2 * torch.rand(len(rgb), 1, 1, 1, generator=rng)).to(target)
+        shift = (0.1 * torch.randn(len(rgb), 1, 1, 1, generator=rng)).clamp(-0.2, 0.2).to(target)
+        target = target * scale + shift if known else target
+        context = target[:, :known]
+
+    prediction = model.predict(rgb, context)
+    last_known = context[:, -1:] if known else None
+    return depth_loss(prediction, target[:, known:], last_known, config.gradient_weight, config.temporal_weight)
+
+
+def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
+    """Linear warm-up, then a cosine to zero at the end of the run."""
+    return config.learning_rate * min(1, (step + 1) / config.warmup) * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+
+
+def save_checkpoint(folder: Path, unet: DepthUNet, config: TrainConfig) -> None:
+    """Write a folder that the engine loads; weights in float16. The old folder stays until the new one is whole."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    weights = DepthUNet.from_config(unet.config)  # type: ignore[arg-type]
+    weights.load_state_dict(unet.state_dict())
+    weights.half().save_pretrained(partial / "unet")
+    (partial / "codec").mkdir()
+    codec = {"_class_name": "PatchCodec", "patch": config.patch}
+    (partial / "codec" / "config.json").write_text(json.dumps(codec, indent=2) + "\n")
+    scheduler = {"_class_name": "EulerDiscreteScheduler", "sigma_min": 0.002, "sigma_max": config.sigma}
+    (partial / "scheduler").mkdir()
+    settings = {
+        **scheduler,
+        "prediction_type": "v_prediction",
+        "timestep_type": "continuous",
+        "timestep_spacing": "leading",
+        "use_karras_sigmas": True,
+    }
+    (partial / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (partial / "depth_engine.json").write_text(json.dumps(bundled_spec(config).to_json(), indent=2) + "\n")
+    (partial / "train_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    previous = folder.with_name(folder.name + ".previous")
+    if folder.exists():
+        os.replace(folder, previous)
+    os.replace(partial, folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    *,
+    budget_minutes: float | None = None,
+    device: str = "cpu",
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train until the steps or the minutes are up, leaving a loadable checkpoint every five minutes.
+
+    Args:
+        config: The run.
+        folder: Checkpoint folder to write.
+        budget_minutes: Wall-clock budget; the schedule follows it. None: `config.steps` decides alone.
+        device: Where to train.
+        report: Takes progress lines.
+    """
+    where = torch.device(device)
+    torch.set_flush_denormal(True)  # the running average makes denormals, and they are slow on a CPU
+    torch.manual_seed(config.seed)
+    unet = build_unet(config).to(where).train()
+    average = build_unet(config).to(where).requires_grad_(False)
+    average.load_state_dict(unet.state_dict())
+    model = OneStepModel(unet, PatchCodec(config.patch), config.sigma, config.context_c_noise, ADDED_TIME_IDS)
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+    )
+
+    began = saved = time.monotonic()
+    recent: list[float] = []
+    pool: ClipPool | None = None
+    step = 0
+    while True:
+        minutes = (time.monotonic() - began) / 60
+        progress = max(step / config.steps, minutes / budget_minutes if budget_minutes else 0.0)
+        if progress >= 1:
+            break
+        stage = next(stage for stage in config.stages if progress < stage.until)
+        if pool is None or pool.stage is not stage:
+            pool = ClipPool(stage, config.clip_frames, where)
+            pool.fill(stage.pool // 4)
+        pool.fill(stage.fresh)
+
+        rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        frames = int(torch.randint(1, config.max_frames + 1, (), generator=rng))
+        rgb_uint8, depth_m = pool.draw(frames, rng)
+        rgb, target = augment(to_pixels(rgb_uint8.movedim(-1, 2)), normalized_disparity(depth_m), rng)
+        loss = training_loss(model, rgb, target, config, rng)
+
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, progress)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        # An average over all steps at first, over the half-life later.
+        keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - keep)
+
+        recent.append(loss.item())
+        step += 1
+        if step % 50 == 0:
+            report(f"step {step}  loss {sum(recent) / len(recent):.4f}  {minutes:.1f} min  {stage.height}x{stage.width}")
+            recent.clear()
+        if time.monotonic() - saved > 300:
+            save_checkpoint(folder, average, config)
+            saved = time.monotonic()
+    save_checkpoint(folder, average, config)
+    report(f"{step} steps; checkpoint in {folder}")
