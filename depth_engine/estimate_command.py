@@ -18,7 +18,7 @@ import click
 
 from depth_engine.checkpoints import CheckpointFiles, resolve_checkpoint
 from depth_engine.cli import FORMATS, _line
-from depth_engine.job import Job, check_job, output_folders, run_job
+from depth_engine.job import Job, check_output, check_source, output_folders, run_job
 from depth_engine.settings import RunSettings, choose_settings, known_name
 from depth_engine.video import VideoInfo, expand_inputs
 from depth_engine.windows import plan as plan_windows
@@ -124,7 +124,9 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
         )
         for source, folder in zip(sources, folders, strict=True)
     ]
-    infos = [check_job(job, write=not dry_run) for job in jobs]
+    infos = [check_source(job) for job in jobs]
+    for job in jobs if not dry_run else ():
+        check_output(job)
     return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options)
 
 

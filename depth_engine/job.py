@@ -98,17 +98,11 @@ class Job:
         return min(max(1, round(count)), self.max_frames or round(count) or 1)
 
 
-def check_job(job: Job, write: bool = True) -> VideoInfo:
-    """Probe the source and the output folder before anything heavy loads.
-
-    Args:
-        job: What is asked for.
-        write: Whether the output folder will be written.
+def check_source(job: Job) -> VideoInfo:
+    """Probe the source and check what is to be taken of it, before anything heavy loads.
 
     Raises:
         ValueError: The source is no readable clip, or nothing would be taken of it.
-        FileExistsError: Outputs, or an interrupted run, are in the way.
-        OSError: The output folder can't be written.
     """
     info = probe(job.source)
     if job.start_s is not None and job.start_s < 0:
@@ -121,9 +115,16 @@ def check_job(job: Job, write: bool = True) -> VideoInfo:
         raise ValueError(f"fps: {job.fps:g} is not accepted; give frames per second above 0")
     if job.max_frames is not None and job.max_frames < 1:
         raise ValueError(f"max-frames: {job.max_frames} is not accepted; give a number of frames from 1 up")
+    return info
 
-    if not write:
-        return info
+
+def check_output(job: Job) -> None:
+    """Make the output folder and see that nothing is in the way.
+
+    Raises:
+        FileExistsError: Outputs, or an interrupted run, are in the way.
+        OSError: The output folder can't be written.
+    """
     if not job.overwrite and not job.resume:
         in_the_way = [path for path in job.outputs if path.exists()]
         if in_the_way:
@@ -139,7 +140,6 @@ def check_job(job: Job, write: bool = True) -> VideoInfo:
         test.unlink()
     except OSError as error:
         raise OSError(f"output: {job.folder} can't be written ({error.strerror})") from error
-    return info
 
 
 def run_job(
@@ -148,11 +148,11 @@ def run_job(
     settings: RunSettings,
     on_frames: Callable[[int], None] = lambda done: None,
 ) -> list[Path]:
-    """Run a checked job to its finished files.
+    """Run a job, checked by `check_source` and `check_output`, to its finished files.
 
     Args:
         engine: Loaded checkpoint.
-        job: Passed `check_job`.
+        job: What to do.
         settings: From `choose_settings`.
         on_frames: Told how many frames are done.
 
@@ -279,7 +279,8 @@ class _Run:
                     fps=self.rate,
                     audio_from=Path(audio) if audio else None,
                     audio_start_s=self.job.start_s or 0.0,
-                    audio_end_s=self.job.end_s,
+                    audio_end_s=self._sound_end_s(),
+                    sample_aspect=self.info.sample_aspect,
                 )
             )
         self.preview.write(pair, time_s)
@@ -288,6 +289,13 @@ class _Run:
         self.previous = depth
         self.times_s.append(time_s)
         self.on_frames(len(self.times_s))
+
+    def _sound_end_s(self) -> float | None:
+        """Where the sound ends: with the frames, in seconds of the source."""
+        if self.job.max_frames is None:
+            return self.job.end_s
+        last_s = (self.job.start_s or 0.0) + self.job.max_frames / float(self.rate)
+        return last_s if self.job.end_s is None else min(last_s, self.job.end_s)
 
     def _close_outputs(self) -> None:
         if not self.times_s:

@@ -14,6 +14,8 @@ class Stage:
         height: Picture height in pixels.
         width: Picture width in pixels.
         batch: Clips per step.
+        max_frames: Longest clip that a step sees; lengths are uniform from 1.
+        clip_frames: Frames per rendered clip, from which steps cut.
         pool: Rendered clips kept for reuse; the oldest are replaced.
         fresh: Clips rendered anew each step.
     """
@@ -22,6 +24,8 @@ class Stage:
     height: int
     width: int
     batch: int
+    max_frames: int
+    clip_frames: int
     pool: int
     fresh: int
 
@@ -38,8 +42,6 @@ class TrainConfig:
         patch: Side of a codec patch in pixels.
         sigma: The one noise level that new frames are at.
         context_c_noise: c_noise that flags clean context frames.
-        max_frames: Longest clip that a step sees; lengths are uniform from 1.
-        clip_frames: Frames per rendered clip, from which steps cut.
         context_probability: How often a clip of two frames and more has clean context.
         own_context_probability: How often that context is the model's own prediction, as at inference.
         steps: Steps of the whole run, unless the time is up before.
@@ -61,20 +63,25 @@ class TrainConfig:
     patch: int = 4
     sigma: float = 80.0
     context_c_noise: float = -1.5
-    max_frames: int = 8
-    clip_frames: int = 10
     context_probability: float = 0.5
     own_context_probability: float = 0.5
     steps: int = 6000
-    learning_rate: float = 5e-4
+    learning_rate: float = 6e-4
     warmup: int = 150
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema_half_life: float = 200.0
     gradient_weight: float = 1.0
-    temporal_weight: float = 1.0
+    temporal_weight: float = 2.0
     seed: int = 0
+    # First many scenes and hardly any time, small: what a single frame tells. Then time. Then the size it will work at.
     stages: tuple[Stage, ...] = (
-        Stage(until=0.8, height=96, width=160, batch=6, pool=800, fresh=1),
-        Stage(until=1.0, height=144, width=256, batch=2, pool=300, fresh=1),
+        Stage(until=0.45, height=72, width=128, batch=20, max_frames=2, clip_frames=4, pool=2000, fresh=4),
+        Stage(until=0.8, height=96, width=160, batch=5, max_frames=8, clip_frames=12, pool=800, fresh=1),
+        Stage(until=1.0, height=144, width=256, batch=2, max_frames=8, clip_frames=12, pool=300, fresh=1),
     )
+
+    @property
+    def max_frames(self) -> int:
+        """Longest clip of the run: the window that the model is made for."""
+        return max(stage.max_frames for stage in self.stages)

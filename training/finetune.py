@@ -90,9 +90,9 @@ def normalized_disparity(depth_m: Tensor) -> Tensor:
 class ClipPool:
     """Rendered clips, reused a few times; each step replaces the oldest. Its content depends on the step alone."""
 
-    def __init__(self, stage: Stage, frames: int, device: torch.device) -> None:
-        self.stage, self.frames, self.device = stage, frames, device
-        shape = (stage.pool, frames, stage.height, stage.width)
+    def __init__(self, stage: Stage, device: torch.device) -> None:
+        self.stage, self.frames, self.device = stage, stage.clip_frames, device
+        shape = (stage.pool, stage.clip_frames, stage.height, stage.width)
         self.rgb = torch.zeros(*shape, 3, dtype=torch.uint8)
         self.depth_m = torch.zeros(*shape, dtype=torch.float32)
         self.rendered = 0
@@ -263,12 +263,12 @@ def train(
             break
         stage = next(stage for stage in config.stages if progress < stage.until)
         if pool is None or pool.stage is not stage:
-            pool = ClipPool(stage, config.clip_frames, where)
+            pool = ClipPool(stage, where)
             pool.fill(stage.pool // 4)
         pool.fill(stage.fresh)
 
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        frames = int(torch.randint(1, config.max_frames + 1, (), generator=rng))
+        frames = int(torch.randint(1, stage.max_frames + 1, (), generator=rng))
         rgb_uint8, depth_m = pool.draw(frames, rng)
         rgb, target = augment(to_pixels(rgb_uint8.movedim(-1, 2)), normalized_disparity(depth_m), rng)
         loss = training_loss(model, rgb, target, config, rng)
