@@ -1,7 +1,7 @@
 """The table of known checkpoints, what each one expects, where its files are, and strict loading.
 
-Only safetensors are read. Finding files and checking them (`resolve_checkpoint`) needs no torch, so that a wrong name or a
-missing file is told at once.
+Only safetensors are read. Finding files and checking them (`resolve_checkpoint`) needs no torch, so that a wrong name
+or a missing file is told at once.
 """
 
 from __future__ import annotations
@@ -159,7 +159,9 @@ KNOWN = {
         "jhshao/ChronoDepth-v1", SVD_XT, "MIT (UNet); Stability AI Community (base)", "1.5 B parameters, needs a GPU"
     ),
     "depthcrafter": KnownCheckpoint(
-        "tencent/DepthCrafter", SVD_XT, "Tencent, research only (UNet); Stability AI Community (base)",
+        "tencent/DepthCrafter",
+        SVD_XT,
+        "Tencent, research only (UNet); Stability AI Community (base)",
         "1.5 B parameters, needs a GPU",
     ),
 }
@@ -198,7 +200,8 @@ def resolve_checkpoint(
     """Find a checkpoint's files and check that they are all there.
 
     Args:
-        name: `bundled`, `chronodepth`, `depthcrafter`, a local folder, or a hub id `owner/name` or `owner/name@revision`.
+        name: `bundled`, `chronodepth`, `depthcrafter`, a local folder, or a hub id `owner/name` or
+            `owner/name@revision`.
         spec: Known spec by name, or a spec; default: the folder's `depth_engine.json`, or the known checkpoint's.
         base: Folder or hub id of the SVD that a UNet alone belongs to.
 
@@ -259,8 +262,8 @@ def fetch(hub_id: str) -> Path:
     except Exception as error:
         at = f" --revision {revision}" if revision else ""
         raise FileNotFoundError(
-            f"model: {hub_id} is not in the local cache and can't be fetched ({type(error).__name__}); where there is a "
-            f"network, run: hf download {repo}{at} --local-dir FOLDER, and give that folder"
+            f"model: {hub_id} is not in the local cache and can't be fetched ({type(error).__name__}); where there is "
+            f"a network, run: hf download {repo}{at} --local-dir FOLDER, and give that folder"
         ) from error
 
 
@@ -331,7 +334,7 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
         raise ValueError(
-            f"model: {folder / pickles[0]} is a pickle, which can run code when it is read; accepted: {stem}.safetensors"
+            f"model: {folder / pickles[0]} is a pickle, which can run code when read; accepted: {stem}.safetensors"
         )
     raise ValueError(f"model: {stem}.safetensors is missing in {folder}")
 
@@ -346,7 +349,7 @@ def files_sha256(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def load_model(model_class: type[Model], folder: Path, dtype: torch.dtype) -> Model:
+def load_model(model_class: type[Model], folder: Path, dtype: torch.dtype, device: torch.device) -> Model:
     """Load a diffusers model; every tensor must be there, no other, each of the right shape.
 
     Raises:
@@ -356,7 +359,7 @@ def load_model(model_class: type[Model], folder: Path, dtype: torch.dtype) -> Mo
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    config = model_class.load_config(folder)
+    config = model_class.load_config(folder)  # type: ignore[attr-defined]
     with torch.device("meta"):
         model = model_class.from_config(config)  # type: ignore[arg-type]
     expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
@@ -375,6 +378,7 @@ def load_model(model_class: type[Model], folder: Path, dtype: torch.dtype) -> Mo
     ]
     check_no_faults(folder, faults)
     model.load_state_dict(state, strict=True, assign=True)
+    torch.nn.Module.to(model, device)  # past diffusers' own `to`, which only adds checks for quantised models
     return model.eval().requires_grad_(False)
 
 

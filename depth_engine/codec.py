@@ -1,9 +1,11 @@
 """Pixels <-> latents. Owns ranges, channel layout, scaling, chunks and dtype.
 
-Spaces: RGB pixels `[T, 3, H, W]` in [-1, 1]; depth pixels `[T, H, W]` in [-1, 1]; condition latents (what the UNet sees of
-the RGB) and depth latents (what it denoises), both `[T, C, h, w]`. Latents are float32 whatever the codec computes in.
+Spaces: RGB pixels `[T, 3, H, W]` in [-1, 1]; depth pixels `[T, H, W]` in [-1, 1]; condition latents (what the UNet sees
+    of the RGB) and depth latents (what it denoises), both `[T, C, h, w]`. Latents are float32 whatever the codec
+    computes in.
 
-`VaeCodec` is SVD's VAE. `PatchCodec` lays the pixels of a square patch out as channels: lossless, no parameters, no cost.
+`VaeCodec` is SVD's VAE. `PatchCodec` lays the pixels of a square patch out as channels: lossless, no parameters, no
+cost.
 """
 
 from __future__ import annotations
@@ -75,8 +77,8 @@ class PatchCodec:
 class VaeCodec:
     """SVD's VAE (`AutoencoderKLTemporalDecoder`).
 
-    Frames are encoded one by one: the encoder treats them alike anyway, memory stays small, and the result cannot depend
-    on how frames were batched. The condition is the posterior's mode, so that runs repeat.
+    Frames are encoded one by one: the encoder treats them alike anyway, memory stays small, and the result cannot
+    depend on how frames were batched. The condition is the posterior's mode, so that runs repeat.
 
     Args:
         vae: The VAE, on its device. float16 weights are turned to float32 where the config says they overflow.
@@ -86,7 +88,7 @@ class VaeCodec:
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder, scale_condition: bool, to_depth: ToDepth) -> None:
         if vae.dtype == torch.float16 and vae.config.force_upcast:  # type: ignore[attr-defined]
-            vae = vae.to(torch.float32)
+            torch.nn.Module.to(vae, torch.float32)
         self.vae = vae
         self.scale_condition = scale_condition
         self.to_depth = to_depth
@@ -145,7 +147,7 @@ class ChunkedDecoder:
 
 
 class ModelSize(NamedTuple):
-    """Source size and the size that the model works at, in pixels. `shrink` and `restore` are an inverse pair of shapes."""
+    """Source size and the size that the model works at, in pixels; `shrink` and `restore` undo each other's size."""
 
     height: int
     width: int

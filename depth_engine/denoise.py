@@ -1,8 +1,8 @@
 """From noise to depth latents, one window at a time.
 
-Holds EDM's preconditioning in SVD's v-parametrisation, the noise levels, one sampler and one small function per strategy.
-Nothing here knows of files, devices or progress. Facts: arXiv 2206.00364 (EDM), 2311.15127 (SVD), 2406.01493 (ChronoDepth),
-2409.02095 (DepthCrafter), and the two released codes where they differ from the papers.
+Holds EDM's preconditioning in SVD's v-parametrisation, the noise levels, one sampler and one small function per
+strategy. Nothing here knows of files, devices or progress. Facts: arXiv 2206.00364 (EDM), 2311.15127 (SVD), 2406.01493
+(ChronoDepth), 2409.02095 (DepthCrafter), and the two released codes where they differ from the papers.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class WindowTask:
         frames: T, context included.
         noise: Standard normals by (position in the window, draw).
         sigmas: Falling noise levels, closed by 0.
-        initial_scale: What the first noise is multiplied by: sqrt(sigma_max^2 + 1) for SVD's schedule; 0 for a checkpoint
-            that starts from zero.
+        initial_scale: What the first noise is multiplied by: sqrt(sigma_max^2 + 1) for SVD's schedule; 0 for a
+            checkpoint that starts from zero.
         sampler: `euler`, or `reference` for the update of ChronoDepth's release.
         context_c_noise: c_noise that flags clean context frames.
     """
@@ -109,7 +109,7 @@ def denoise_replacement(task: WindowTask) -> Tensor:
 
 
 def denoise_context(task: WindowTask) -> Tensor:
-    """Feed the context clean, flagged with its own noise level; denoise the new frames alone (arXiv 2406.01493, sec. 3)."""
+    """Feed the context clean, flagged by its own level; denoise the new frames alone (arXiv 2406.01493, section 3)."""
     known = len(task.context)
     start = _initial_noise(task, range(known, task.frames))
     context = task.context.to(start)
@@ -169,8 +169,8 @@ def _sample(
 ) -> Tensor:
     """Euler steps down the noise levels (arXiv 2206.00364, algorithm 1, in SVD's v-parametrisation).
 
-    The `reference` sampler does what ChronoDepth's release does: the scaled model input replaces the state, so each step
-    starts from it. The published numbers came from that code.
+    The `reference` sampler does what ChronoDepth's release does: the scaled model input replaces the state, so each
+    step starts from it. The published numbers came from that code.
 
     Args:
         start: State at the first noise level, `[N, C, h, w]`, float32.

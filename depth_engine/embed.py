@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from platformdirs import user_cache_path
@@ -87,7 +87,7 @@ def load_embedder(files: CheckpointFiles, width: int, device: torch.device, dtyp
         return ConstantEmbedder(torch.zeros(width))
     mean, std = _normalization(files.base)
     if files.spec.embedding == "per_frame":
-        return ClipEmbedder(_load_clip(files.base / "image_encoder", dtype).to(device), mean, std)
+        return ClipEmbedder(_load_clip(files.base / "image_encoder", dtype, device), mean, std)
     return ConstantEmbedder(_zero_image_embedding(files.base / "image_encoder", mean, std))
 
 
@@ -106,8 +106,8 @@ def _zero_image_embedding(folder: Path, mean: Tensor, std: Tensor) -> Tensor:
     cached = cache_folder() / "zero_image_embedding" / f"{key}.safetensors"
     if cached.is_file():
         return load_file(cached)["embedding"]
-    model = _load_clip(folder, torch.float32)
-    side = model.config.image_size
+    model = _load_clip(folder, torch.float32, torch.device("cpu"))
+    side = int(model.config.image_size)  # type: ignore[arg-type]
     embedding = embed_pixels(model, torch.zeros(1, 3, side, side), mean, std)[0]
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -125,20 +125,23 @@ def _normalization(base: Path) -> tuple[Tensor, Tensor]:
     return torch.tensor(data.get("image_mean", CLIP_MEAN)), torch.tensor(data.get("image_std", CLIP_STD))
 
 
-def _load_clip(folder: Path, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
+def _load_clip(folder: Path, dtype: torch.dtype, device: torch.device) -> CLIPVisionModelWithProjection:
     from safetensors import SafetensorError
     from transformers import CLIPVisionModelWithProjection
 
     weight_files(folder, "model")  # refuses a pickle by name
     try:
-        model, info = CLIPVisionModelWithProjection.from_pretrained(
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except SafetensorError as error:
-        raise ValueError(f"model: {weight_files(folder, 'model')[0]} is not a whole safetensors file ({error})") from error
+        raise ValueError(
+            f"model: {weight_files(folder, 'model')[0]} is not a whole safetensors file ({error})"
+        ) from error
+    model, info = loaded
     faults = [f"{key} is missing" for key in sorted(info["missing_keys"])]
     # Checkpoints from before transformers 4.31 carry position ids, a constant.
     faults += [f"{key} is surplus" for key in sorted(info["unexpected_keys"]) if not key.endswith("position_ids")]
     faults += [f"{fault[0]} has the wrong shape" for fault in sorted(info["mismatched_keys"])]
     check_no_faults(folder, faults)
-    return model.eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False)

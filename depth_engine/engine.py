@@ -1,4 +1,4 @@
-"""DepthEngine: frames in, depth out, one window at a time. What passes from window to window is a `Carry`, nothing else."""
+"""DepthEngine: frames in, depth out, one window at a time. What passes from window to window is a `Carry`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Carry:
     def to(self, device: torch.device) -> Carry:
         """The same on a device."""
         names = ("condition", "embedding", "latents", "pending")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None})
+        return replace(
+            self, **{name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None}
+        )
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,9 @@ class DepthEngine:
         self.unet, self.codec, self.embedder, self.device = unet, codec, embedder, device
         self.dtype = unet.dtype
         channels = codec.condition_channels + codec.depth_channels
-        if unet.config.in_channels != channels:  # type: ignore[attr-defined]
-            raise ValueError(
-                f"model: the UNet of {files.name} takes {unet.config.in_channels} channels, "  # type: ignore[attr-defined]
-                f"its codec gives {channels}"
-            )
+        taken = int(unet.config["in_channels"])
+        if taken != channels:
+            raise ValueError(f"model: the UNet of {files.name} takes {taken} channels, its codec gives {channels}")
 
     @classmethod
     def from_pretrained(
@@ -125,9 +125,9 @@ class DepthEngine:
         where = choose_device(device)
         precision = choose_dtype(dtype, where)
         files = resolve_checkpoint(name_or_folder, spec=spec, base=base)
-        unet = load_model(DepthUNet, files.unet, precision).to(where)
+        unet = load_model(DepthUNet, files.unet, precision, where)
         codec = _load_codec(files, precision, where)
-        width = unet.config.cross_attention_dim  # type: ignore[attr-defined]
+        width = unet.config["cross_attention_dim"]
         embedder = load_embedder(files, width[0] if isinstance(width, (list, tuple)) else width, where, precision)
         return cls(files, unet, codec, embedder, where)
 
@@ -167,6 +167,7 @@ class DepthEngine:
             ValueError: Bad settings or frames.
         """
         from depth_engine.depth import DepthVideo
+        from depth_engine.depth_files import as_fps
 
         chosen = choose_settings(self.spec, **settings)
         times_s: list[float] = []
@@ -193,7 +194,7 @@ class DepthEngine:
         rate = fps or rate or 24.0
         meta = {"checkpoint": self.files.name, "settings": {**vars(chosen)}, "shots": shot_starts}
         times = np.array(times_s or np.arange(len(values)) / rate, dtype=np.float64)
-        return DepthVideo(values=np.stack(values), kind=self.spec.kind, times_s=times, fps=rate, meta=meta)
+        return DepthVideo(values=np.stack(values), kind=self.spec.kind, times_s=times, fps=as_fps(rate), meta=meta)
 
     def stream(
         self,
@@ -330,7 +331,7 @@ class DepthEngine:
     def _window_noise(
         self, noise: Noise, shot_start: int, window: Window, settings: RunSettings, latent_size: Sequence[int]
     ) -> Callable[[int, int], Tensor]:
-        """Noise by place in the window: of the frame itself, or of the shot's first window where a crossfade reuses it."""
+        """Noise by place in the window: the frame's own, or for a crossfade that of the first window."""
         shape = (self.codec.depth_channels, *latent_size)
         if settings.layout == "cut":
             order = crossfade_noise_order(window.number, settings.window, settings.stride)
@@ -346,7 +347,7 @@ class DepthEngine:
             scale = (sigmas[0] ** 2 + 1) ** 0.5
         else:
             config = read_json(self.files.base / "scheduler" / "scheduler_config.json")
-            scheduler = EulerDiscreteScheduler.from_config(config)
+            scheduler: Any = EulerDiscreteScheduler.from_config(config)
             scheduler.set_timesteps(settings.steps)
             sigmas, scale = scheduler.sigmas.tolist(), float(scheduler.init_noise_sigma)
         return sigmas, 0.0 if self.spec.start == "zero" else scale
@@ -357,7 +358,9 @@ class DepthEngine:
         if size is None:
             return fit_size(height, width, self.spec.multiple, settings.max_res)
         if (height, width) != (size.height, size.width):
-            raise ValueError(f"frames: frame {index} is {width}x{height}, the ones before are {size.width}x{size.height}")
+            raise ValueError(
+                f"frames: frame {index} is {width}x{height}, the ones before are {size.width}x{size.height}"
+            )
         return size
 
 
@@ -389,9 +392,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[known_name("dtype", dtype, ["auto", *DTYPES])]
 
 
-def mark_frames(
-    frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[int]
-) -> Iterator[tuple[Tensor, bool]]:
+def mark_frames(frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[int]) -> Iterator[tuple[Tensor, bool]]:
     """Frames as `[3, H, W]` tensors with True where a shot starts.
 
     Args:
@@ -448,7 +449,7 @@ def _load_codec(files: CheckpointFiles, dtype: torch.dtype, device: torch.device
     # SVD's VAE overflows in float16, and says so in its config; load it wide at once.
     force_upcast = read_json(files.base / "vae" / "config.json").get("force_upcast", True)
     wide = torch.float32 if dtype == torch.float16 and force_upcast else dtype
-    vae = load_model(AutoencoderKLTemporalDecoder, files.base / "vae", wide).to(device)
+    vae = load_model(AutoencoderKLTemporalDecoder, files.base / "vae", wide, device)
     return VaeCodec(vae, files.spec.scale_condition, files.spec.to_depth)
 
 
@@ -459,7 +460,8 @@ def _channels_first(frame: np.ndarray | Tensor, index: int) -> Tensor:
     if tensor.is_floating_point() and tensor.ndim == 3 and tensor.shape[0] == 3:
         return tensor.float()
     raise ValueError(
-        f"frames: frame {index} is {tensor.dtype} {list(tensor.shape)}; accepted: uint8 [H, W, 3] or float [3, H, W] in [0, 1]"
+        f"frames: frame {index} is {tensor.dtype} {list(tensor.shape)}; "
+        "accepted: uint8 [H, W, 3] or float [3, H, W] in [0, 1]"
     )
 
 

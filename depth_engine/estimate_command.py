@@ -74,10 +74,14 @@ class Plan:
             if frames is None:
                 click.echo("  frames    unknown, the file does not say")
             else:
-                windows = sum(1 for _ in plan_windows(frames, self.settings.window, self.settings.stride, self.settings.layout))
+                windows = sum(
+                    1 for _ in plan_windows(frames, self.settings.window, self.settings.stride, self.settings.layout)
+                )
                 click.echo(f"  frames    {frames}")
                 click.echo(f"  windows   {windows} or more (a cut starts a new one)")
-                click.echo(f"  time      about {_duration(windows * per_window_s)} ({per_window_s:.2f} s a window here)")
+                click.echo(
+                    f"  time      about {_duration(windows * per_window_s)} ({per_window_s:.2f} s a window here)"
+                )
         peak = psutil.Process().memory_info().rss
         click.echo(f"memory      {peak / 2**20:.0f} MiB now, after a full window; it does not grow with the clip")
         if engine.device.type == "cuda":
@@ -104,7 +108,9 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     chosen = {name: options[name] for name in ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed")}
     settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
     if files.spec.start == "zero" and settings.steps > files.spec.steps:
-        click.echo(f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training")
+        click.echo(
+            f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training"
+        )
 
     output = options["output"] or Path(tempfile.gettempdir())
     sources = expand_inputs([_from_pipe(output) if source == "-" else source for source in inputs])

@@ -1,8 +1,8 @@
 """One clip from source to finished files: what `depth-engine estimate` does for each input.
 
-Every window's depth goes to a spool at the model's size, and the carry beside it, before anything else. Output files are
-written from the first frame on under a hidden work folder and get their names at the end. A run that was killed goes on
-from the spool: its frames are fed to fresh output files, so the bytes are those of an unbroken run.
+Every window's depth goes to a spool at the model's size, and the carry beside it, before anything else. Output files
+are written from the first frame on under a hidden work folder and get their names at the end. A run that was killed
+goes on from the spool: its frames are fed to fresh output files, so the bytes are those of an unbroken run.
 
     DIR/<clip>/.work/state.json        what the run is, frames spooled
     DIR/<clip>/.work/carry.safetensors what the next window needs
@@ -387,7 +387,9 @@ def output_folders(sources: Sequence[str | Path], folder: Path) -> list[Path]:
     for source in sources:
         path = Path(source)
         # A pattern such as frames/%05d.png is named after its folder.
-        stem = path.parent.name if "%" in path.name and not path.exists() else path.stem if path.is_file() else path.name
+        stem = (
+            path.parent.name if "%" in path.name and not path.exists() else path.stem if path.is_file() else path.name
+        )
         target = folder / (stem or Path(source).resolve().name or "clip")
         if target in folders:
             raise ValueError(f"input: {folders[target]} and {source} would both be written to {target}; run them apart")

@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-# (frame_index, draw, shape) -> standard normals. draw 0: the frame's initial latent noise; draw k >= 1: its re-noising at
-# step k - 1 of `replacement`; draw -1: the noise added to its pixels.
+# (frame_index, draw, shape) -> standard normals. draw 0: the frame's initial latent noise; draw k >= 1: its re-noising
+# at step k - 1 of `replacement`; draw -1: the noise added to its pixels.
 Noise = Callable[[int, int, tuple[int, ...]], "Tensor"]
 
 

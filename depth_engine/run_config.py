@@ -86,8 +86,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _from_sidecar(data: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {_SIDECAR_NAMES.get(key, key): value for key, value in data.get("settings", {}).items()}
-    settings = {key: value for key, value in settings.items() if key not in _SIDECAR_ONLY}
+    recorded: dict[str, Any] = data.get("settings", {})
+    settings = {_SIDECAR_NAMES.get(key, key): recorded[key] for key in recorded if key not in _SIDECAR_ONLY}
     if settings.get("sigmas"):
         settings.pop("steps", None)
     return {**settings, "model": (data.get("checkpoint") or {}).get("name")}

@@ -78,7 +78,9 @@ class Spool:
         self._file.close()
 
     def _write_carry(self, carry: Carry) -> None:
-        tensors = {name: getattr(carry, name).contiguous().cpu() for name in _TENSORS if getattr(carry, name) is not None}
+        tensors = {
+            name: getattr(carry, name).contiguous().cpu() for name in _TENSORS if getattr(carry, name) is not None
+        }
         numbers = {
             "frames_read": carry.frames_read,
             "frames_done": carry.frames_done,
@@ -93,7 +95,7 @@ class Spool:
     def _read_carry(self) -> Carry:
         with safe_open(self._carry, framework="pt") as file:
             numbers = json.loads(file.metadata()["carry"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         window = numbers.pop("window")
         self._done_bytes = numbers.pop("bytes")
         return Carry(**numbers, **tensors, window=Window(**window) if window else None)

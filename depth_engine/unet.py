@@ -1,8 +1,8 @@
 """SVD's UNet with a noise level and an image embedding per frame.
 
 The blocks and the weights are those of diffusers' `UNetSpatioTemporalConditionModel`. Its blocks already take one time
-embedding per frame; only its top-level forward repeats a single one over the clip. ChronoDepth needs one noise level per
-frame (arXiv 2406.01493, section 3), DepthCrafter one image embedding per frame.
+embedding per frame; only its top-level forward repeats a single one over the clip. ChronoDepth needs one noise level
+per frame (arXiv 2406.01493, section 3), DepthCrafter one image embedding per frame.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The sliding-window plan: which frames are context and which are new. Integers only.
 
-A plan never needs the frame count. Whoever runs it reads `frames_to_read` frames (fewer at the end of the shot) and asks
-`next_window` where they lie:
+A plan never needs the frame count. Whoever runs it reads `frames_to_read` frames (fewer at the end of the shot) and
+asks `next_window` where they lie:
 
     sliding, window 4, stride 2, 7 frames      cut (crossfade), window 4, stride 2, 7 frames
 
@@ -10,8 +10,9 @@ A plan never needs the frame count. Whoever runs it reads `frames_to_read` frame
     window 1       c c n n                     window 1       c c n n
     window 2         c c c n                   window 2           c c n
 
-`sliding` is ChronoDepth's plan: the last window keeps its length and takes more context. `cut` is DepthCrafter's: windows
-start every `stride` frames and the last one is shorter (reference: arXiv 2406.01493 and 2409.02095, released code).
+`sliding` is ChronoDepth's plan: the last window keeps its length and takes more context. `cut` is DepthCrafter's:
+windows start every `stride` frames and the last one is shorter (reference: arXiv 2406.01493 and 2409.02095, released
+code).
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def check_plan(window: int, stride: int) -> None:
     if window < 1:
         raise ValueError(f"window: {window} is not accepted; give a number of frames from 1 up")
     if stride < 1:
-        raise ValueError(f"stride: {stride} is not accepted; give a number of new frames from 1 to the window ({window})")
+        raise ValueError(
+            f"stride: {stride} is not accepted; give a number of new frames from 1 to the window ({window})"
+        )
     if stride > window:
         raise ValueError(f"stride: {stride} is larger than the window ({window}); accepted: 1 to {window}")
 

@@ -73,7 +73,8 @@ def bundled_spec(config: TrainConfig) -> CheckpointSpec:
 def normalized_disparity(depth_m: Tensor) -> Tensor:
     """Disparity of clips, affine-normalised: 2 % and 98 % quantiles of the clip at -1 and 1, clipped.
 
-    The quantiles are Marigold's (config/train_marigold_depth.yaml), taken per clip so that one scale holds for all frames.
+    The quantiles are Marigold's (config/train_marigold_depth.yaml), taken per clip so that one scale holds for all
+    frames.
 
     Args:
         depth_m: Planar depth in metres, `[B, T, H, W]`; infinite for sky.
@@ -102,7 +103,7 @@ class ClipPool:
         for first in range(self.rendered, self.rendered + count, 8):
             numbers = range(first, min(first + 8, self.rendered + count))
             seeds = [FIRST_TRAINING_SEED + number for number in numbers]
-            clips = make_clips(seeds, self.frames, self.stage.height, self.stage.width, device=self.device)
+            clips = make_clips(seeds, self.frames, self.stage.height, self.stage.width, device=str(self.device))
             slots = torch.tensor([number % self.stage.pool for number in numbers])
             self.rgb[slots], self.depth_m[slots] = clips.rgb.cpu(), clips.depth_m.cpu()
         self.rendered += count
@@ -167,7 +168,9 @@ def follow_context(target: Tensor, context: Tensor) -> Tensor:
     return target * scale[..., None, None] + shift.clamp(-0.2, 0.2)[..., None, None]
 
 
-def training_loss(model: OneStepModel, rgb: Tensor, target: Tensor, config: TrainConfig, rng: torch.Generator) -> Tensor:
+def training_loss(
+    model: OneStepModel, rgb: Tensor, target: Tensor, config: TrainConfig, rng: torch.Generator
+) -> Tensor:
     """Loss of one batch: without context, with true context, or with the model's own prediction as context."""
     frames = rgb.shape[1]
     known = 0
@@ -199,7 +202,7 @@ def save_checkpoint(folder: Path, unet: DepthUNet, config: TrainConfig) -> None:
     """Write a folder that the engine loads; weights in float16. The old folder stays until the new one is whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    weights = DepthUNet.from_config(unet.config)  # type: ignore[arg-type]
+    weights = build_unet(config)
     weights.load_state_dict(unet.state_dict())
     weights.half().save_pretrained(partial / "unet")
     (partial / "codec").mkdir()
@@ -244,8 +247,10 @@ def train(
     where = torch.device(device)
     torch.set_flush_denormal(True)  # the running average makes denormals, and they are slow on a CPU
     torch.manual_seed(config.seed)
-    unet = build_unet(config).to(where).train()
-    average = build_unet(config).to(where).requires_grad_(False)
+    unet, average = build_unet(config), build_unet(config)
+    for model_part in (unet, average):
+        torch.nn.Module.to(model_part, where)
+    average.requires_grad_(False)
     average.load_state_dict(unet.state_dict())
     model = OneStepModel(unet, PatchCodec(config.patch), config.sigma, config.context_c_noise, ADDED_TIME_IDS)
     optimizer = torch.optim.AdamW(
@@ -282,12 +287,15 @@ def train(
         # An average over all steps at first, over the half-life later.
         keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - keep)
+            for mean, weight in zip(average.parameters(), unet.parameters(), strict=True):
+                mean.lerp_(weight, 1 - keep)
 
         recent.append(loss.item())
         step += 1
         if step % 50 == 0:
-            report(f"step {step}  loss {sum(recent) / len(recent):.4f}  {minutes:.1f} min  {stage.height}x{stage.width}")
+            report(
+                f"step {step}  loss {sum(recent) / len(recent):.4f}  {minutes:.1f} min  {stage.height}x{stage.width}"
+            )
             recent.clear()
         if time.monotonic() - saved > 300:
             save_checkpoint(folder, average, config)

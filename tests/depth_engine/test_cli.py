@@ -219,9 +219,7 @@ def test_a_source_that_breaks_off_keeps_what_could_be_read(clip: Path, tmp_path:
     assert len(DepthVideo.load(tmp_path / "out" / "clip")) == 24, "the other input is done all the same"
 
 
-def test_writing_that_fails_leaves_no_half_result(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writing_that_fails_leaves_no_half_result(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit on file size stands for a full disk: the kernel refuses the write, ffmpeg or Python reports it."""
     script = (
         "import resource, signal, sys\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from depth_engine import DepthEngine, seeded_noise
 from depth_engine.engine import Carry, mark_frames, restore_frames
 from depth_engine.settings import choose_settings
 
-SETTINGS = {"window": 4, "stride": 2, "steps": 2, "max_res": 64}
+SETTINGS: dict[str, Any] = {"window": 4, "stride": 2, "steps": 2, "max_res": 64}
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_depth_comes_back_at_the_source_s_size(chronodepth: DepthEngine) -> None
 def test_custom_sigmas_replace_the_schedule(chronodepth: DepthEngine, clip: np.ndarray) -> None:
     from diffusers import EulerDiscreteScheduler
 
-    scheduler = EulerDiscreteScheduler.from_pretrained(chronodepth.files.base / "scheduler")
+    scheduler: Any = EulerDiscreteScheduler.from_pretrained(chronodepth.files.base / "scheduler")
     scheduler.set_timesteps(2)
     options = {key: value for key, value in SETTINGS.items() if key != "steps"}
     own = chronodepth.estimate(clip[:4], shots=False, steps=2, **options).values
