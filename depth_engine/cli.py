@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-FORMATS = ("mkv", "npy", "png16", "exr", "mp4")
+from depth_engine.errors import one_line
 
 
 class OneLineGroup(click.Group):
@@ -32,13 +32,9 @@ class OneLineGroup(click.Group):
             fail("interrupted; --resume goes on with what is finished", 130)
 
 
-class RunFailed(Exception):
-    """A run that failed midway; carries the line to tell."""
-
-
-def fail(line: str, code: int) -> NoReturn:
+def fail(line: BaseException | str, code: int) -> NoReturn:
     """Tell one line and exit."""
-    click.echo(f"{Path(sys.argv[0]).stem}: {' '.join(str(line).split())}", err=True)
+    click.echo(f"{Path(sys.argv[0]).stem}: {one_line(line)}", err=True)
     sys.exit(code)
 
 
@@ -55,19 +51,12 @@ def told(debug: bool, code: int) -> Iterator[None]:
         fail(f"{error.name or error}: {import_error_hint}", code)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         _trace(debug)
-        fail(_line(error), code)
+        fail(error, code)
 
 
 def _trace(debug: bool) -> None:
     if debug:
         traceback.print_exc()
-
-
-def _line(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
-        return "out of memory: lower --max-res or --window, then go on with --resume (finished windows are kept)"
-    return text
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,7 +67,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results, one sub-folder per clip.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the results, one sub-folder per clip."
+)
 @click.option("--model", help="bundled, chronodepth, depthcrafter, a folder, or owner/name[@revision].")
 @click.option("--spec", help="What the checkpoint in a folder expects: chronodepth or depthcrafter.")
 @click.option("--base", help="SVD folder or hub id that a UNet alone belongs to.")
@@ -104,7 +95,9 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Print frames, windows, memory and time; write nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bar, no summary.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def estimate(inputs: tuple[str, ...], config: Path | None, debug: bool, quiet: bool, dry_run: bool, **given: Any) -> None:
+def estimate(
+    inputs: tuple[str, ...], config: Path | None, debug: bool, quiet: bool, dry_run: bool, **given: Any
+) -> None:
     """Estimate the depth of clips: video files, folders of videos, image folders, patterns, or - for a pipe."""
     from depth_engine.run_config import merge_options
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from depth_engine.checkpoints import CheckpointFiles, resolve_checkpoint
-from depth_engine.cli import FORMATS, _line
+from depth_engine.depth_files import DEPTH_FORMATS
+from depth_engine.errors import one_line
 from depth_engine.job import Job, check_output, check_source, output_folders, run_job
 from depth_engine.settings import RunSettings, choose_settings, known_name
 from depth_engine.video import VideoInfo, expand_inputs
@@ -36,6 +37,7 @@ class Plan:
     files: CheckpointFiles
     settings: RunSettings
     options: dict[str, Any]
+    piped: Path | None
 
     def load_engine(self) -> DepthEngine:
         """Load the checkpoint."""
@@ -54,12 +56,14 @@ class Plan:
             except (ValueError, OSError, RuntimeError, MemoryError) as error:
                 trace()
                 failures += 1
-                click.echo(f"depth-engine: {job.source}: {' '.join(_line(error).split())}", err=True)
+                click.echo(f"depth-engine: {job.source}: {one_line(error)}", err=True)
                 if all(path.exists() for path in job.outputs):
                     click.echo(f"depth-engine: what could be read is in {job.folder}", err=True)
             else:
                 if not quiet:
                     click.echo(f"{job.source}: {', '.join(path.name for path in outputs)} in {job.folder}")
+        if self.piped is not None and not failures:
+            self.piped.unlink(missing_ok=True)
         return failures
 
     def dry_run(self, engine: DepthEngine) -> int:
@@ -100,9 +104,9 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     """
     formats = tuple(dict.fromkeys(part.strip() for part in options["formats"].split(",") if part.strip()))
     for name in formats:
-        known_name("--format", name, FORMATS)
+        known_name("--format", name, DEPTH_FORMATS)
     if not formats:
-        raise ValueError(f"--format: is empty; accepted: {', '.join(FORMATS)}")
+        raise ValueError(f"--format: is empty; accepted: {', '.join(DEPTH_FORMATS)}")
     _check_device(options["device"], options["dtype"])
     files = resolve_checkpoint(options["model"], spec=options["spec"], base=options["base"])
     chosen = {name: options[name] for name in ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed")}
@@ -113,7 +117,8 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
         )
 
     output = options["output"] or Path(tempfile.gettempdir())
-    sources = expand_inputs([_from_pipe(output) if source == "-" else source for source in inputs])
+    piped = _from_pipe(output) if "-" in inputs else None
+    sources = expand_inputs([piped if piped and source == "-" else source for source in inputs])
     folders = output_folders(sources, output)
     jobs = [
         Job(
@@ -133,7 +138,7 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     infos = [check_source(job) for job in jobs]
     for job in jobs if not dry_run else ():
         check_output(job)
-    return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options)
+    return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options, piped=piped)
 
 
 def _check_device(device: str, dtype: str) -> None:
@@ -152,7 +157,7 @@ def _levels(text: str | None) -> list[float] | None:
         raise ValueError(f"--sigmas: {text!r} is not accepted; give falling noise levels such as 700,15") from None
 
 
-def _from_pipe(output: Path) -> str:
+def _from_pipe(output: Path) -> Path:
     """Keep standard input in a file: a pipe can be read only once, a run reads it more often."""
     if sys.stdin.isatty():
         raise ValueError("INPUT: - reads a pipe, and there is none")
@@ -162,7 +167,7 @@ def _from_pipe(output: Path) -> str:
     with partial.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     os.replace(partial, path)
-    return str(path)
+    return path
 
 
 def _progress(job: Job, info: VideoInfo) -> Any:

@@ -12,6 +12,7 @@ goes on from the spool: its frames are fed to fresh output files, so the bytes a
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.depth_files import depth_path, make_sidecar, open_depth_sink, publish, sidecar_path, write_sidecar
+from depth_engine.depth_files import (
+    DEPTH_FORMATS,
+    depth_path,
+    make_sidecar,
+    open_depth_sink,
+    publish,
+    sidecar_path,
+    write_sidecar,
+)
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
 from depth_engine.settings import RunSettings
@@ -69,6 +78,11 @@ class Job:
     def work(self) -> Path:
         """Where unfinished files lie."""
         return self.folder / ".work"
+
+    @property
+    def work_done(self) -> Path:
+        """The work folder's name once every output has its own, while it is deleted."""
+        return self.folder / ".work-done"
 
     @property
     def outputs(self) -> list[Path]:
@@ -125,10 +139,10 @@ def check_output(job: Job) -> None:
         FileExistsError: Outputs, or an interrupted run, are in the way.
         OSError: The output folder can't be written.
     """
+    in_the_way = [path for path in job.outputs if path.exists()]
+    if in_the_way and not job.overwrite and not (job.resume and (job.finished or job.work.exists())):
+        raise FileExistsError(f"output: {in_the_way[0]} exists; --overwrite replaces it, -o takes another folder")
     if not job.overwrite and not job.resume:
-        in_the_way = [path for path in job.outputs if path.exists()]
-        if in_the_way:
-            raise FileExistsError(f"output: {in_the_way[0]} exists; --overwrite replaces it, -o takes another folder")
         if job.work.exists():
             raise FileExistsError(
                 f"output: {job.folder} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
@@ -179,12 +193,24 @@ def run_job(
             run = _Run(engine, job, settings, info, spool, on_frames)
             broken = run.write_all()
             on_error.pop_all()
-    for path in job.outputs:
-        publish(job.work / path.name, path, overwrite=True)
-    shutil.rmtree(job.work)
+    _publish(job)
     if broken is not None:
         raise broken
     return job.outputs
+
+
+def _publish(job: Job) -> None:
+    """Give every output its name. Depth files of an earlier run would not fit the new sidecar, so they go."""
+    for path in job.outputs:
+        publish(job.work / path.name, path, overwrite=True)
+    for name in DEPTH_FORMATS:
+        stale = depth_path(job.folder / "depth", name)
+        if name not in job.formats and stale.exists():
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    # Renamed first: a half-deleted work folder must not look like an interrupted run.
+    shutil.rmtree(job.work_done, ignore_errors=True)
+    os.replace(job.work, job.work_done)
+    shutil.rmtree(job.work_done)
 
 
 class _Run:

@@ -47,7 +47,8 @@ class Spool:
                     f"resume: the interrupted run in {folder.parent} had {key} {held.get(key)}, not {identity[key]}; "
                     "give the same settings, or --overwrite to start anew"
                 )
-            self.carry = self._read_carry() if self._carry.exists() else Carry()
+            if self._carry.exists():
+                self.carry = self._read_carry()
         else:
             partial = self._state.with_suffix(".partial")
             partial.write_text(json.dumps(identity, indent=2) + "\n")

