@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/depth-engine estimate "$(if $(VIDEO),$(VIDEO),$(FOOTAGE))" -o $(OUT) --overwrite
 	@echo
-	@echo "The results are in $(OUT)/. Open report.html there in a browser: the clip and its depth in step;"
+	@echo "The results are in $(OUT)/, a folder per clip. Open its report.html in a browser: clip and depth in step;"
 	@echo "depth.mkv is the 16-bit depth, preview.mp4 both side by side, depth.json says how it was made."
 
 test: $(VENV)/installed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 BUNDLED_FOLDER = Path(__file__).parent / "weights" / "bundled"
 WEIGHTS_STEM = "diffusion_pytorch_model"
+# What a download takes: hub repositories carry the same weights several times over.
+UNET_FILES = ("*.json", f"{WEIGHTS_STEM}*", "unet/*")
+BASE_FILES = ("vae/*", "image_encoder/*", "feature_extractor/*", "scheduler/*")
+ALL_FILES = (*UNET_FILES, *BASE_FILES)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -176,12 +180,16 @@ class CheckpointFiles:
         spec: What it expects.
         unet: Folder of the UNet's config and weights.
         base: Folder that holds `vae/`, `image_encoder/` and the like; the checkpoint's own if it is complete.
+        spec_name: Spec as the caller named it, if so.
+        base_name: Base as the caller named it, if so.
     """
 
     name: str
     spec: CheckpointSpec
     unet: Path
     base: Path
+    spec_name: str | None = None
+    base_name: str | None = None
 
     @property
     def codec_config(self) -> Path | None:
@@ -209,6 +217,7 @@ def resolve_checkpoint(
         ValueError: Unknown name or spec; a file missing; weights that are a pickle.
         FileNotFoundError: No such folder; a hub id that can't be fetched.
     """
+    names = {"spec_name": spec if isinstance(spec, str) else None, "base_name": None if base is None else str(base)}
     if isinstance(spec, str):
         spec = SPECS[known_name("spec", spec, tuple(SPECS))]
     text = str(name)
@@ -218,14 +227,16 @@ def resolve_checkpoint(
         known = KNOWN[text]
         spec = spec or SPECS[text]
         base = base or known.base
-        folder = fetch(known.source)
+        folder = fetch(known.source, UNET_FILES)
     else:
         folder = _folder_or_hub("model", name, KNOWN)
-    base_folder = None if base is None else _folder_or_hub("base", base, ())
-    return _check_files(text, folder, spec, base_folder)
+    base_folder = None if base is None else _folder_or_hub("base", base, (), BASE_FILES)
+    return replace(_check_files(text, folder, spec, base_folder), **names)
 
 
-def _folder_or_hub(argument: str, name: str | Path, known: Sequence[str] | dict[str, Any]) -> Path:
+def _folder_or_hub(
+    argument: str, name: str | Path, known: Sequence[str] | dict[str, Any], files: Sequence[str] = ALL_FILES
+) -> Path:
     path = Path(name)
     if path.is_dir():
         return path
@@ -234,17 +245,18 @@ def _folder_or_hub(argument: str, name: str | Path, known: Sequence[str] | dict[
         raise ValueError(f"{argument}: {text} is a file; give a checkpoint folder")
     looks_like_hub_id = text.count("/") == 1 and not text.startswith((".", "/", "~")) and not path.parent.is_dir()
     if looks_like_hub_id:
-        return fetch(text)
+        return fetch(text, files)
     if known and "/" not in text:
         known_name(argument, text, [*known, "a folder", "owner/name on the hub"])
     raise FileNotFoundError(f"{argument}: no such folder: {text}")
 
 
-def fetch(hub_id: str) -> Path:
+def fetch(hub_id: str, files: Sequence[str]) -> Path:
     """Folder of a hub repository, downloaded at the first use.
 
     Args:
         hub_id: `owner/name`, or `owner/name@revision`.
+        files: Patterns of the files that are needed.
 
     Raises:
         FileNotFoundError: If it is neither cached nor reachable; says which command fetches it elsewhere.
@@ -252,13 +264,17 @@ def fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repo, _, revision = hub_id.partition("@")
-    patterns = ["*.json", "*.safetensors"]
+    wanted: dict[str, Any] = {
+        "revision": revision or None,
+        "allow_patterns": list(files),
+        "ignore_patterns": ["*.fp16.*", "*.bin", "*.msgpack"],
+    }
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns, local_files_only=True))
+        return Path(snapshot_download(repo, local_files_only=True, **wanted))
     except Exception:  # not cached: whatever the hub's client calls it, the next line says more
         pass
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=patterns))
+        return Path(snapshot_download(repo, **wanted))
     except Exception as error:
         at = f" --revision {revision}" if revision else ""
         raise FileNotFoundError(

@@ -27,9 +27,12 @@ class OneLineGroup(click.Group):
         try:
             sys.exit(super().main(*args, standalone_mode=False, **kwargs) or 0)
         except click.ClickException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # click >= 8.2: the help is the message
+                error.show()
+                sys.exit(2)
             fail(error.format_message(), 2)
         except (click.Abort, KeyboardInterrupt):
-            fail("interrupted; --resume goes on with what is finished", 130)
+            fail("interrupted; what is finished is kept", 130)
 
 
 def fail(line: BaseException | str, code: int) -> NoReturn:
@@ -49,7 +52,7 @@ def told(debug: bool, code: int) -> Iterator[None]:
     except ImportError as error:
         _trace(debug)
         fail(f"{error.name or error}: {import_error_hint}", code)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # whatever it is, a user gets one line; --debug shows the rest
         _trace(debug)
         fail(error, code)
 
@@ -113,10 +116,13 @@ def estimate(
         from depth_engine.estimate_command import prepare
 
         plan = prepare(inputs, options, dry_run=dry_run)
-    with told(debug, 2):
-        engine = plan.load_engine()
-    with told(debug, 1):
-        failures = plan.dry_run(engine) if dry_run else plan.run(engine, quiet=quiet, trace=lambda: _trace(debug))
+    try:
+        with told(debug, 2):
+            engine = plan.load_engine()
+        with told(debug, 1):
+            failures = plan.dry_run(engine) if dry_run else plan.run(engine, quiet=quiet, trace=lambda: _trace(debug))
+    finally:
+        plan.close()
     if failures:
         sys.exit(1)
 

@@ -30,7 +30,9 @@ def _find_sidecar(path: Path) -> Path | None:
         base, _ = split_depth_path(path)
     except ValueError:
         return None
-    return sidecar_path(base) if path.exists() and sidecar_path(base).is_file() else None
+    sidecar = sidecar_path(base)
+    # A clip.json beside a clip.mp4 may be anything.
+    return sidecar if path.exists() and sidecar.is_file() and "format_version" in sidecar.read_text() else None
 
 
 def _describe_clip(file: str) -> Iterator[tuple[str, str]]:
@@ -38,7 +40,10 @@ def _describe_clip(file: str) -> Iterator[tuple[str, str]]:
 
     info = probe(file)
     yield "clip", str(file)
-    yield "picture", f"{info.width}x{info.height}" + (f", rotated by {info.rotation_deg} deg" if info.rotation_deg else "")
+    yield (
+        "picture",
+        f"{info.width}x{info.height}" + (f", rotated by {info.rotation_deg} deg" if info.rotation_deg else ""),
+    )
     yield "frame rate", f"{float(info.fps):.3f} fps"
     yield "frames", "unknown" if info.frame_count is None else str(info.frame_count)
     if info.duration_s is not None:

@@ -171,19 +171,17 @@ class DepthEngine:
 
         chosen = choose_settings(self.spec, **settings)
         times_s: list[float] = []
-        rate = None
+        rate = 24.0  # what image sequences count as, too
         if isinstance(source, (str, Path)):
             from depth_engine.video import probe, read_frames
 
             rate = float(probe(source).fps)
+            rate = min(rate, fps or rate)
             frames: Iterable = _note_times(
                 read_frames(source, start_s=start_s, end_s=end_s, fps=fps, max_frames=max_frames), times_s
             )
         else:
-            trims = {"fps": fps, "start_s": start_s, "end_s": end_s, "max_frames": max_frames}
-            given = [name for name, value in trims.items() if value is not None]
-            if given:
-                raise ValueError(f"{given[0]}: {trims[given[0]]} is for files; cut an array of frames yourself")
+            _refuse_trims({"fps": fps, "start_s": start_s, "end_s": end_s, "max_frames": max_frames})
             frames = _check_clip(source)
         shot_starts: list[int] = []
         marked = _note_shots(mark_frames(frames, shots), shot_starts)
@@ -191,31 +189,51 @@ class DepthEngine:
         values = [depth for result in results for depth in restore_frames(result)]
         if not values:
             raise ValueError("frames: the clip holds none")
-        rate = fps or rate or 24.0
-        meta = {"checkpoint": self.files.name, "settings": {**vars(chosen)}, "shots": shot_starts}
+        meta = {
+            "checkpoint": {"name": self.files.name, "sha256": self.weights_sha256},
+            "seed": chosen.seed,
+            "settings": {**vars(chosen)},
+            "source": str(source) if isinstance(source, (str, Path)) else None,
+            "shots": shot_starts,
+        }
         times = np.array(times_s or np.arange(len(values)) / rate, dtype=np.float64)
         return DepthVideo(values=np.stack(values), kind=self.spec.kind, times_s=times, fps=as_fps(rate), meta=meta)
 
     def stream(
         self,
-        frames: Iterable[np.ndarray | Tensor],
+        frames: Iterable[np.ndarray | Tensor] | str | Path,
         *,
         shots: bool | Collection[int] = True,
         noise: Noise | None = None,
+        fps: float | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        max_frames: int | None = None,
         **settings: Any,
     ) -> Iterator[np.ndarray]:
         """Depth frame by frame, in bounded memory; the same values as `estimate`.
 
         Args:
-            frames: Frames one by one, uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1].
+            frames: Frames one by one, uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1]; or a file.
             shots: As for `estimate`.
             noise: As for `estimate`.
+            fps: As for `estimate`.
+            start_s: As for `estimate`.
+            end_s: As for `estimate`.
+            max_frames: As for `estimate`.
             **settings: As for `estimate`.
 
         Returns:
             Iterator of float32 `[H, W]` in [0, 1]; it lags the input by a window and a decode chunk at the most.
         """
         chosen = choose_settings(self.spec, **settings)
+        trims = {"fps": fps, "start_s": start_s, "end_s": end_s, "max_frames": max_frames}
+        if isinstance(frames, (str, Path)):
+            from depth_engine.video import read_frames
+
+            frames = (frame.rgb for frame in read_frames(frames, **trims))  # type: ignore[arg-type]
+        else:
+            _refuse_trims(trims)
         results = self.windows(mark_frames(frames, shots), chosen, noise=noise)
         return (depth for result in results for depth in restore_frames(result))
 
@@ -245,12 +263,13 @@ class DepthEngine:
             wanted = frames_to_read(carry.window, settings.window, settings.stride)
             new: list[Tensor] = []
             while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.window)):
-                new.append(frames.take())
-                size = self._check_size(new[-1], size, settings, carry.frames_read + len(new) - 1)
+                frame = frames.take()
+                size = size or fit_size(*frame.shape[-2:], self.spec.multiple, settings.max_res)
+                new.append(size.shrink(frame[None]))  # at once: a window of large frames would not fit
             if size is None:
                 return
             window = next_window(carry.window, len(new), settings.window, settings.stride, settings.layout)
-            condition, embedding = self._encode(new, size, carry.frames_read, noise)
+            condition, embedding = self._encode(new, carry.frames_read, noise)
             condition = _append(carry.condition, condition)[-window.length :]
             embedding = _append(carry.embedding, embedding)[-window.length :]
             known = carry.latents[-window.context :] if carry.latents is not None and window.context else None
@@ -306,11 +325,11 @@ class DepthEngine:
             pending=decoder.pending,
         )
 
-    def _encode(self, frames: list[Tensor], size: ModelSize, first: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    def _encode(self, frames: list[Tensor], first: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """Condition latents `[n, C, h, w]` and embeddings `[n, D]`; frame by frame, so memory is one frame's."""
         conditions, embeddings = [], []
         for index, frame in enumerate(frames, start=first):
-            rgb = to_pixels(size.shrink(frame[None])).to(self.device)
+            rgb = to_pixels(frame).to(self.device)
             embeddings.append(self.embedder(rgb))
             if self.spec.condition_noise:
                 rgb = rgb + self.spec.condition_noise * noise(index, -1, tuple(rgb.shape[1:])).to(rgb)
@@ -352,17 +371,6 @@ class DepthEngine:
             sigmas, scale = scheduler.sigmas.tolist(), float(scheduler.init_noise_sigma)
         return sigmas, 0.0 if self.spec.start == "zero" else scale
 
-    def _check_size(self, frame: Tensor, size: ModelSize | None, settings: RunSettings, index: int) -> ModelSize:
-        """The clip's size, from its first frame; every other frame must have it."""
-        height, width = frame.shape[-2:]
-        if size is None:
-            return fit_size(height, width, self.spec.multiple, settings.max_res)
-        if (height, width) != (size.height, size.width):
-            raise ValueError(
-                f"frames: frame {index} is {width}x{height}, the ones before are {size.width}x{size.height}"
-            )
-        return size
-
 
 def choose_device(device: str) -> torch.device:
     """The device by name; `auto` takes CUDA, then MPS, then the CPU.
@@ -400,16 +408,27 @@ def mark_frames(frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[
         shots: Find cuts (True), none (False), or first frames.
     """
     waiting: deque[Tensor] = deque()
+    first_shape: list[int] = []
 
     def pictures() -> Iterator[np.ndarray]:
         for index, frame in enumerate(frames):
             tensor = _channels_first(frame, index)
+            first_shape[:] = first_shape or tensor.shape
+            if list(tensor.shape) != first_shape:
+                (_, height, width), (_, was_height, was_width) = tensor.shape, first_shape
+                raise ValueError(
+                    f"frames: frame {index} is {width}x{height}, the ones before are {was_width}x{was_height}"
+                )
             waiting.append(tensor)
             picture = tensor if tensor.dtype == torch.uint8 else (tensor.clamp(0, 1) * 255).round().byte()
             yield picture.movedim(0, -1).contiguous().numpy()
 
     cuts = None if isinstance(shots, bool) else shots
-    for _, starts in mark_shots(pictures(), detect=shots is True, cuts=cuts):
+    try:
+        marked = mark_shots(pictures(), detect=shots is True, cuts=cuts)
+    except ValueError as error:
+        raise ValueError(str(error).replace("cuts:", "shots:", 1)) from error
+    for _, starts in marked:
         yield waiting.popleft(), starts
 
 
@@ -472,6 +491,12 @@ def _check_clip(frames: np.ndarray | Tensor) -> np.ndarray | Tensor:
             "give uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1]"
         )
     return frames
+
+
+def _refuse_trims(trims: dict[str, Any]) -> None:
+    given = [name for name, value in trims.items() if value is not None]
+    if given:
+        raise ValueError(f"{given[0]}: {trims[given[0]]} is for files; cut frames yourself")
 
 
 def _note_times(frames: Iterable, times_s: list[float]) -> Iterator[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -19,9 +18,9 @@ import click
 from depth_engine.checkpoints import CheckpointFiles, resolve_checkpoint
 from depth_engine.depth_files import DEPTH_FORMATS
 from depth_engine.errors import one_line
-from depth_engine.job import Job, check_output, check_source, output_folders, run_job
+from depth_engine.job import Job, check_output, check_source, output_folders, run_identity, run_job
 from depth_engine.settings import RunSettings, choose_settings, known_name
-from depth_engine.video import VideoInfo, expand_inputs
+from depth_engine.video import DecodeError, VideoInfo, expand_inputs
 from depth_engine.windows import plan as plan_windows
 
 if TYPE_CHECKING:
@@ -53,18 +52,21 @@ class Plan:
             try:
                 with nullcontext(lambda done: None) if quiet else _progress(job, info) as on_frames:
                     outputs = run_job(engine, job, self.settings, on_frames)
-            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            except Exception as error:  # one clip's failure, of any kind, is told in a line and the next one runs
                 trace()
                 failures += 1
                 click.echo(f"depth-engine: {job.source}: {one_line(error)}", err=True)
-                if all(path.exists() for path in job.outputs):
+                if isinstance(error, DecodeError) and job.finished:
                     click.echo(f"depth-engine: what could be read is in {job.folder}", err=True)
             else:
                 if not quiet:
                     click.echo(f"{job.source}: {', '.join(path.name for path in outputs)} in {job.folder}")
-        if self.piped is not None and not failures:
-            self.piped.unlink(missing_ok=True)
         return failures
+
+    def close(self) -> None:
+        """Delete what was kept of a pipe."""
+        if self.piped is not None:
+            shutil.rmtree(self.piped.parent, ignore_errors=True)
 
     def dry_run(self, engine: DepthEngine) -> int:
         """Print what a run would take, from two short windows run for real."""
@@ -107,17 +109,38 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
         known_name("--format", name, DEPTH_FORMATS)
     if not formats:
         raise ValueError(f"--format: is empty; accepted: {', '.join(DEPTH_FORMATS)}")
-    _check_device(options["device"], options["dtype"])
     files = resolve_checkpoint(options["model"], spec=options["spec"], base=options["base"])
     chosen = {name: options[name] for name in ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed")}
     settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
+    dtype = _check_device(options["device"], options["dtype"])
     if files.spec.start == "zero" and settings.steps > files.spec.steps:
         click.echo(
             f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training"
         )
 
-    output = options["output"] or Path(tempfile.gettempdir())
-    piped = _from_pipe(output) if "-" in inputs else None
+    output = options["output"] or Path("out")
+    piped = _from_pipe() if "-" in inputs else None
+    try:
+        jobs, infos = _check_jobs(inputs, piped, output, formats, options, files, settings, dtype, dry_run)
+    except BaseException:
+        if piped is not None:
+            shutil.rmtree(piped.parent, ignore_errors=True)
+        raise
+    return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options, piped=piped)
+
+
+def _check_jobs(
+    inputs: Sequence[str],
+    piped: Path | None,
+    output: Path,
+    formats: tuple[str, ...],
+    options: dict[str, Any],
+    files: CheckpointFiles,
+    settings: RunSettings,
+    dtype: str,
+    dry_run: bool,
+) -> tuple[list[Job], list[VideoInfo]]:
+    """One checked job per clip."""
     sources = expand_inputs([piped if piped and source == "-" else source for source in inputs])
     folders = output_folders(sources, output)
     jobs = [
@@ -136,16 +159,16 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
         for source, folder in zip(sources, folders, strict=True)
     ]
     infos = [check_source(job) for job in jobs]
-    for job in jobs if not dry_run else ():
-        check_output(job)
-    return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options, piped=piped)
+    for job, info in zip(jobs, infos, strict=True) if not dry_run else ():
+        check_output(job, run_identity(job, info, files, settings, dtype))
+    return jobs, infos
 
 
-def _check_device(device: str, dtype: str) -> None:
-    """Refuse an unknown or absent device or dtype before weights load."""
+def _check_device(device: str, dtype: str) -> str:
+    """Refuse an unknown or absent device or dtype before weights load; the dtype that will be used."""
     from depth_engine.engine import choose_device, choose_dtype
 
-    choose_dtype(dtype, choose_device(device))
+    return str(choose_dtype(dtype, choose_device(device))).removeprefix("torch.")
 
 
 def _levels(text: str | None) -> list[float] | None:
@@ -157,16 +180,13 @@ def _levels(text: str | None) -> list[float] | None:
         raise ValueError(f"--sigmas: {text!r} is not accepted; give falling noise levels such as 700,15") from None
 
 
-def _from_pipe(output: Path) -> Path:
+def _from_pipe() -> Path:
     """Keep standard input in a file: a pipe can be read only once, a run reads it more often."""
     if sys.stdin.isatty():
         raise ValueError("INPUT: - reads a pipe, and there is none")
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / "stdin.video"
-    partial = output / f".stdin.{os.getpid()}.partial"
-    with partial.open("wb") as file:
+    path = Path(tempfile.mkdtemp(prefix="depth-engine-")) / "stdin.video"
+    with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    os.replace(partial, path)
     return path
 
 
@@ -200,15 +220,17 @@ def _progress(job: Job, info: VideoInfo) -> Any:
 
 
 def _warm_up(engine: DepthEngine, job: Job, settings: RunSettings) -> tuple[float, Any]:
-    """Seconds of a full window after the first, and the sizes."""
+    """Seconds of a window once things are warm (of the only one, if the clip has no second), and the sizes."""
     from depth_engine.engine import mark_frames
 
     frames = (frame.rgb for frame in islice(job.frames(), settings.window + 2 * settings.stride))
     results = engine.windows(mark_frames(frames, False), settings)
+    began = time.monotonic()
     size = next(results).size
+    first_s = time.monotonic() - began
     began = time.monotonic()
     count = sum(1 for _ in results)
-    return (time.monotonic() - began) / max(count, 1), size
+    return (time.monotonic() - began) / count if count else first_s, size
 
 
 def _duration(seconds: float) -> str:

@@ -12,13 +12,15 @@ goes on from the spool: its frames are fed to fresh output files, so the bytes a
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ from depth_engine.depth_files import (
     make_sidecar,
     open_depth_sink,
     publish,
+    read_sidecar,
     sidecar_path,
     write_sidecar,
 )
@@ -37,9 +40,11 @@ from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
 from depth_engine.settings import RunSettings
 from depth_engine.video import DecodeError, Frame, VideoInfo, VideoWriter, probe, read_frames
+from depth_engine.video_probe import as_frame_rate
 from depth_engine.visualize import colorize, shrink_to_width, side_by_side
 
 if TYPE_CHECKING:
+    from depth_engine.checkpoints import CheckpointFiles
     from depth_engine.engine import DepthEngine
     from depth_engine.spool import Spool
 
@@ -119,6 +124,10 @@ def check_source(job: Job) -> VideoInfo:
         ValueError: The source is no readable clip, or nothing would be taken of it.
     """
     info = probe(job.source)
+    for name in ("start_s", "end_s", "fps"):
+        value = getattr(job, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name.removesuffix('_s')}: {value} is not accepted; give a number")
     if job.start_s is not None and job.start_s < 0:
         raise ValueError(f"start: {job.start_s:g} is not accepted; give seconds from 0 up")
     if job.end_s is not None and job.end_s <= (job.start_s or 0):
@@ -132,14 +141,23 @@ def check_source(job: Job) -> VideoInfo:
     return info
 
 
-def check_output(job: Job) -> None:
+def check_output(job: Job, identity: dict[str, Any]) -> None:
     """Make the output folder and see that nothing is in the way.
 
+    Args:
+        job: What is asked for.
+        identity: From `run_identity`.
+
     Raises:
+        ValueError: The run to resume was made with other settings or of another clip.
         FileExistsError: Outputs, or an interrupted run, are in the way.
         OSError: The output folder can't be written.
     """
-    in_the_way = [path for path in job.outputs if path.exists()]
+    if job.resume:
+        _check_same_run(job, identity)
+    # Depth of any format: it would not fit the new sidecar.
+    depth = [depth_path(job.folder / "depth", name) for name in DEPTH_FORMATS]
+    in_the_way = [path for path in [*job.outputs, *depth] if path.exists()]
     if in_the_way and not job.overwrite and not (job.resume and (job.finished or job.work.exists())):
         raise FileExistsError(f"output: {in_the_way[0]} exists; --overwrite replaces it, -o takes another folder")
     if not job.overwrite and not job.resume:
@@ -180,17 +198,20 @@ def run_job(
     """
     from depth_engine.spool import Spool
 
+    shutil.rmtree(job.work_done, ignore_errors=True)  # left by a kill at the very end
     if job.resume and job.finished:
         return job.outputs
     info = probe(job.source)
+    dtype = str(engine.dtype).removeprefix("torch.")
+    identity = run_identity(job, info, engine.files, settings, dtype)
     if job.overwrite and not job.resume:
         shutil.rmtree(job.work, ignore_errors=True)
     job.work.mkdir(parents=True, exist_ok=True)
-    with closing(Spool(job.work, _identity(engine, job, settings))) as spool:
+    with closing(Spool(job.work, identity)) as spool:
         _remove_unfinished(job)
         with ExitStack() as on_error:
             on_error.callback(_remove_unfinished, job)  # keeps the spool: --resume needs it
-            run = _Run(engine, job, settings, info, spool, on_frames)
+            run = _Run(engine, job, settings, info, spool, identity, on_frames)
             broken = run.write_all()
             on_error.pop_all()
     _publish(job)
@@ -205,7 +226,7 @@ def _publish(job: Job) -> None:
         publish(job.work / path.name, path, overwrite=True)
     for name in DEPTH_FORMATS:
         stale = depth_path(job.folder / "depth", name)
-        if name not in job.formats and stale.exists():
+        if job.overwrite and name not in job.formats and stale.exists():
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     # Renamed first: a half-deleted work folder must not look like an interrupted run.
     shutil.rmtree(job.work_done, ignore_errors=True)
@@ -223,11 +244,12 @@ class _Run:
         settings: RunSettings,
         info: VideoInfo,
         spool: Spool,
+        identity: dict[str, Any],
         on_frames: Callable[[int], None],
     ) -> None:
         self.engine, self.job, self.settings, self.info, self.spool = engine, job, settings, info, spool
-        self.on_frames = on_frames
-        self.rate = Fraction(info.fps) if job.fps is None else min(Fraction(job.fps).limit_denominator(1001), info.fps)
+        self.identity, self.on_frames = identity, on_frames
+        self.rate = info.fps if job.fps is None else min(as_frame_rate(job.fps), info.fps)
         self.waiting: deque[tuple[float, np.ndarray]] = deque()  # time and small picture of frames without depth yet
         self.times_s: list[float] = []
         self.shots: list[int] = []
@@ -247,7 +269,8 @@ class _Run:
             self._open_outputs(stack)
             spooled = self.spool.frames((size.model_height, size.model_width))
             for index in range(carry.frames_read):
-                next(marked)
+                if next(marked, None) is None:
+                    raise ValueError(f"resume: {self.job.source} has fewer frames than when the run began")
                 if index < done:
                     self._write_frame(next(spooled), size)
             for result in self.engine.windows(marked, self.settings, carry=carry):
@@ -342,6 +365,8 @@ class _Run:
             "model_size": [size.model_width, size.model_height],
             "device": engine.device.type,
             "dtype": str(engine.dtype).removeprefix("torch."),
+            "spec": engine.files.spec_name,
+            "base": engine.files.base_name,
         }
         notes = list(self.info.notes)
         if self.broken is not None:
@@ -360,7 +385,9 @@ class _Run:
             shots=self.shots,
             clipped={name: sink.clipped for name, sink in zip(job.formats, self.sinks, strict=True)},
         )
-        write_sidecar(sidecar_path(job.work / "depth"), {**sidecar, "notes": notes}, overwrite=True)
+        write_sidecar(
+            sidecar_path(job.work / "depth"), {**sidecar, "notes": notes, "run": self.identity}, overwrite=True
+        )
         write_report(
             job.work / "report.html",
             preview_mp4=job.work / "preview.mp4",
@@ -375,22 +402,50 @@ class _Run:
         )
 
 
-def _identity(engine: DepthEngine, job: Job, settings: RunSettings) -> dict[str, Any]:
-    """What must be the same for a run to be resumed."""
-    path = Path(job.source)
-    stat = path.stat() if path.is_file() else None
-    return {
-        "source": str(path.resolve()) if path.exists() else str(job.source),
-        "source_bytes": stat.st_size if stat else None,
-        "checkpoint_sha256": engine.weights_sha256,
-        "dtype": str(engine.dtype),
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()},
-        "shots": job.shots,
-        "start_s": job.start_s,
-        "end_s": job.end_s,
-        "fps": job.fps,
-        "max_frames": job.max_frames,
+def run_identity(
+    job: Job, info: VideoInfo, files: CheckpointFiles, settings: RunSettings, dtype: str
+) -> dict[str, Any]:
+    """What must be the same for a run to be resumed: the clip, the checkpoint, the settings. Plain JSON data."""
+    identity = {
+        "source": str(Path(job.source).resolve()),
+        "source_fingerprint": _fingerprint(Path(job.source)),
+        "picture": f"{info.width}x{info.height}",
+        "checkpoint_sha256": files.weights_sha256(),
+        "spec": files.spec.to_json(),
+        "base": str(files.base),
+        "dtype": dtype,
+        **asdict(settings),
+        **{name: getattr(job, name) for name in ("shots", "start_s", "end_s", "fps", "max_frames")},
     }
+    return json.loads(json.dumps(identity))
+
+
+def _fingerprint(source: Path) -> str:
+    """A hash of name, size and time of a file, or of the files beside a sequence's pictures."""
+    folder = source if source.is_dir() else source.parent
+    paths = [source] if source.is_file() else sorted(path for path in folder.iterdir() if path.is_file())
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _check_same_run(job: Job, identity: dict[str, Any]) -> None:
+    """Compare with the run that is interrupted, or finished, in the folder.
+
+    Raises:
+        ValueError: Names the first thing that differs.
+    """
+    from depth_engine.spool import read_identity
+
+    held = read_identity(job.work)
+    if held is None and job.finished:
+        held = read_sidecar(sidecar_path(job.folder / "depth")).get("run", {})
+    differing = [] if held is None else [key for key in identity if held.get(key) != identity[key]]
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"resume: the run in {job.folder} had {key} {(held or {}).get(key)}, not {identity[key]}; "
+            "give the same clip and settings, or --overwrite to start anew"
+        )
 
 
 def _remove_unfinished(job: Job) -> None:

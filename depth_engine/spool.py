@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from depth_engine.engine import Carry
@@ -28,34 +28,30 @@ class Spool:
 
     Args:
         folder: Work folder; exists.
-        identity: What must be the same for a run to go on.
+        identity: What must be the same for a run to go on, plain JSON data.
 
     Raises:
-        ValueError: The folder holds another run's spool; names the first thing that differs.
+        ValueError: The folder holds another run's spool, is in use, or lost data.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self._state, self._carry, self._depth = (folder / name for name in SPOOL_FILES)
-        identity = json.loads(json.dumps(identity))
         self.carry = Carry()
-        if self._state.exists():
-            held = json.loads(self._state.read_text())
-            differing = [key for key in identity if held.get(key) != identity[key]]
-            if differing:
-                key = differing[0]
-                raise ValueError(
-                    f"resume: the interrupted run in {folder.parent} had {key} {held.get(key)}, not {identity[key]}; "
-                    "give the same settings, or --overwrite to start anew"
-                )
-            if self._carry.exists():
-                self.carry = self._read_carry()
-        else:
+        held = read_identity(folder)
+        if held is None:
             partial = self._state.with_suffix(".partial")
             partial.write_text(json.dumps(identity, indent=2) + "\n")
             os.replace(partial, self._state)
+        elif held != identity:
+            raise ValueError(f"resume: the interrupted run in {folder.parent} was another one; --overwrite starts anew")
+        elif self._carry.exists():
+            self.carry = self._read_carry()
         self._depth.touch()
         self._file = self._depth.open("r+b")
+        _lock(self._file, folder)
         self._bytes = self._done_bytes
+        if self._depth.stat().st_size < self._bytes:
+            raise ValueError(f"resume: {self._depth} lost data; --overwrite starts anew")
         self._file.truncate(self._bytes)
         self._file.seek(self._bytes)
 
@@ -90,7 +86,11 @@ class Spool:
             "bytes": self._bytes,
         }
         partial = self._carry.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"carry": json.dumps(numbers)})
+        try:
+            save_file(tensors, partial, metadata={"carry": json.dumps(numbers)})
+        except SafetensorError as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(f"{partial} can't be written ({error})") from error
         os.replace(partial, self._carry)
 
     def _read_carry(self) -> Carry:
@@ -102,3 +102,21 @@ class Spool:
         return Carry(**numbers, **tensors, window=Window(**window) if window else None)
 
     _done_bytes: int = 0
+
+
+def read_identity(folder: Path) -> dict[str, Any] | None:
+    """What the interrupted run in a work folder was, or None if there is none."""
+    state = folder / SPOOL_FILES[0]
+    return json.loads(state.read_text()) if state.exists() else None
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    """Keep a second run out; the system drops the lock with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open file can't be replaced there, which has the same effect
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ValueError(f"output: another run is writing to {folder.parent}") from None

@@ -28,20 +28,8 @@ def describe(path: Path, *, pixels: bool = False) -> str:
 
 def packet_times_s(path: Path, stream: str = "v:0") -> list[float]:
     """Presentation times of a stream's packets, in order: read by the demuxer alone, no decoder."""
-    command = [
-        find_ffmpeg(),
-        "-v",
-        "error",
-        "-i",
-        str(path),
-        "-map",
-        f"0:{stream}",
-        "-c",
-        "copy",
-        "-f",
-        "framecrc",
-        "-",
-    ]
+    demux = ["-map", f"0:{stream}", "-c", "copy", "-f", "framecrc", "-"]
+    command = [find_ffmpeg(), "-v", "error", "-i", str(path), *demux]
     text = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True).stdout
     base = re.search(r"#tb 0: (\d+)/(\d+)", text)
     assert base

@@ -26,5 +26,7 @@ def footage(name: str) -> Path:
 if __name__ == "__main__":
     try:
         print(footage(sys.argv[1]))
-    except (IndexError, FileNotFoundError) as error:
-        sys.exit(f"footage: {error}")
+    except IndexError:
+        sys.exit("footage: name a clip, such as bikes.mp4")
+    except FileNotFoundError as error:
+        sys.exit(str(error))

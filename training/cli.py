@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from depth_engine.checkpoints import resolve_checkpoint
 from depth_engine.cli import OneLineGroup, told
 
 
@@ -16,12 +17,21 @@ def main() -> None:
 
 @main.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
+@click.option("--init", type=click.Path(path_type=Path), help="Checkpoint folder to go on from.")
 @click.option("--minutes", type=float, help="Wall-clock budget; the schedule is fitted to it.")
 @click.option("--steps", type=int, help="Steps at the most.  [default: 6000]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seeds weights, draws and scenes.")
+@click.option("--seed", type=click.IntRange(0), help="Of weights, draws and scenes.  [default: 0; with --init 1]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def run(output: Path, minutes: float | None, steps: int | None, seed: int, device: str, debug: bool) -> None:
+def run(
+    output: Path,
+    init: Path | None,
+    minutes: float | None,
+    steps: int | None,
+    seed: int | None,
+    device: str,
+    debug: bool,
+) -> None:
     """Train the bundled model on procedural scenes; leaves a loadable checkpoint every five minutes."""
     with told(debug, 2):
         if minutes is not None and not minutes > 0:
@@ -30,6 +40,8 @@ def run(output: Path, minutes: float | None, steps: int | None, seed: int, devic
             raise ValueError(f"--steps: {steps} is not accepted; give a number from 1 up")
         if output.exists() and not (output / "train_config.json").is_file():
             raise ValueError(f"--output: {output} exists and is no checkpoint of this command; give another folder")
+        if init is not None:
+            resolve_checkpoint(init)
         output.parent.mkdir(parents=True, exist_ok=True)
 
         from dataclasses import replace
@@ -38,11 +50,13 @@ def run(output: Path, minutes: float | None, steps: int | None, seed: int, devic
         from training.config import TrainConfig
 
         where = choose_device(device)
-        config = replace(TrainConfig(), seed=seed, **({"steps": steps} if steps else {}))
+        config = TrainConfig() if init is None else TrainConfig.further()
+        chosen = {"steps": steps, "seed": seed}
+        config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
     with told(debug, 1):
         from training.finetune import train
 
-        train(config, output, budget_minutes=minutes, device=str(where), report=click.echo)
+        train(config, output, budget_minutes=minutes, init=init, device=str(where), report=click.echo)
 
 
 @main.command()

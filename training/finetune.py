@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depth_engine.checkpoints import CheckpointSpec
+from depth_engine.checkpoints import CheckpointSpec, load_model
 from depth_engine.codec import PatchCodec, to_pixels
 from depth_engine.unet import DepthUNet
 from training.config import Stage, TrainConfig
@@ -91,7 +91,9 @@ def normalized_disparity(depth_m: Tensor) -> Tensor:
 class ClipPool:
     """Rendered clips, reused a few times; each step replaces the oldest. Its content depends on the step alone."""
 
-    def __init__(self, stage: Stage, device: torch.device) -> None:
+    def __init__(self, stage: Stage, seed: int, device: torch.device) -> None:
+        # Runs of other seeds see other scenes: a million each, counted from the first training seed.
+        self.first_seed = FIRST_TRAINING_SEED * (1 + seed)
         self.stage, self.frames, self.device = stage, stage.clip_frames, device
         shape = (stage.pool, stage.clip_frames, stage.height, stage.width)
         self.rgb = torch.zeros(*shape, 3, dtype=torch.uint8)
@@ -102,7 +104,7 @@ class ClipPool:
         """Render `count` more clips."""
         for first in range(self.rendered, self.rendered + count, 8):
             numbers = range(first, min(first + 8, self.rendered + count))
-            seeds = [FIRST_TRAINING_SEED + number for number in numbers]
+            seeds = [self.first_seed + number for number in numbers]
             clips = make_clips(seeds, self.frames, self.stage.height, self.stage.width, device=str(self.device))
             slots = torch.tensor([number % self.stage.pool for number in numbers])
             self.rgb[slots], self.depth_m[slots] = clips.rgb.cpu(), clips.depth_m.cpu()
@@ -221,6 +223,7 @@ def save_checkpoint(folder: Path, unet: DepthUNet, config: TrainConfig) -> None:
     (partial / "depth_engine.json").write_text(json.dumps(bundled_spec(config).to_json(), indent=2) + "\n")
     (partial / "train_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     previous = folder.with_name(folder.name + ".previous")
+    shutil.rmtree(previous, ignore_errors=True)  # left by a kill between the two renames below
     if folder.exists():
         os.replace(folder, previous)
     os.replace(partial, folder)
@@ -232,6 +235,7 @@ def train(
     folder: Path,
     *,
     budget_minutes: float | None = None,
+    init: Path | None = None,
     device: str = "cpu",
     report: Callable[[str], None] = print,
 ) -> None:
@@ -240,6 +244,7 @@ def train(
     Args:
         config: The run.
         folder: Checkpoint folder to write.
+        init: Checkpoint folder of the same shape to start from, instead of random weights.
         budget_minutes: Wall-clock budget; the schedule follows it. None: `config.steps` decides alone.
         device: Where to train.
         report: Takes progress lines.
@@ -250,6 +255,9 @@ def train(
     unet, average = build_unet(config), build_unet(config)
     for model_part in (unet, average):
         torch.nn.Module.to(model_part, where)
+    if init is not None:
+        start = load_model(DepthUNet, init / "unet", torch.float32, where)
+        unet.load_state_dict(start.state_dict())
     average.requires_grad_(False)
     average.load_state_dict(unet.state_dict())
     model = OneStepModel(unet, PatchCodec(config.patch), config.sigma, config.context_c_noise, ADDED_TIME_IDS)
@@ -268,7 +276,7 @@ def train(
             break
         stage = next(stage for stage in config.stages if progress < stage.until)
         if pool is None or pool.stage is not stage:
-            pool = ClipPool(stage, where)
+            pool = ClipPool(stage, config.seed, where)
             pool.fill(stage.pool // 4)
         pool.fill(stage.fresh)
 

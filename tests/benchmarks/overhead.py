@@ -18,7 +18,7 @@ from typing import Any
 from depth_engine import DepthEngine
 from depth_engine.codec import ModelSize
 from depth_engine.depth_files import DepthSink
-from depth_engine.job import Job, check_output, run_job
+from depth_engine.job import Job, run_job
 from depth_engine.settings import choose_settings
 from depth_engine.spool import Spool
 from depth_engine.video import VideoWriter, read_frames
@@ -81,7 +81,7 @@ def main() -> None:
             reduced(footage("bigbuckbunny.mp4"), clip, args.frames)
         spent.clear()
         job = Job(source=clip, folder=folder / "out", max_frames=args.frames)
-        check_output(job)
+        job.folder.mkdir()
         began = time.perf_counter()
         run_job(engine, job, settings)
         wall_s = time.perf_counter() - began

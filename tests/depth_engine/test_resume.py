@@ -39,11 +39,11 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def kill_at(clip: Path, output: Path, share: float, seconds: float) -> bool:
-    """Start or resume a run and kill it once this share of the spool is there, and a little later; True if it lived."""
+def kill_at(clip: Path, output: Path, share: float, full_spool_bytes: int) -> bool:
+    """Start or resume a run and kill it once this share of the spool is there; True if it lived so long."""
     process = subprocess.Popen(command(clip, output, "--resume"))
     spool = output / clip.stem / ".work" / "spool.f32"
-    wanted = share * seconds
+    wanted = share * full_spool_bytes
     while process.poll() is None:
         if spool.exists() and spool.stat().st_size >= wanted:
             process.kill()
@@ -77,6 +77,6 @@ def test_other_settings_are_not_resumed(tmp_path: Path) -> None:
     plain = subprocess.run(command(clip, tmp_path / "out"), capture_output=True, text=True)
     assert plain.returncode == 2 and "interrupted run" in plain.stderr and "--resume" in plain.stderr
     other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--window", "4"), capture_output=True, text=True)
-    assert other.returncode == 1 and "had window 8, not 4" in other.stderr, other.stderr
+    assert other.returncode == 2 and "had window 8, not 4" in other.stderr, other.stderr
     subprocess.run(command(clip, tmp_path / "out", "--overwrite", "--window", "4"), check=True)
     assert (tmp_path / "out" / "clip" / "depth.mkv").exists()

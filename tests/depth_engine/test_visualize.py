@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depth_engine.visualize import COLOR_MAPS, colorize, contact_sheet, side_by_side
+from depth_engine.visualize import COLOR_MAPS, colorize, contact_sheet, shrink_to_width, side_by_side
 
 RAMP = np.linspace(0, 1, 2048, dtype=np.float32)[None]
 
@@ -124,6 +124,16 @@ def test_side_by_side_refuses_what_is_no_picture() -> None:
         side_by_side(_picture(1, 4), _picture(1, 4))
     with pytest.raises(ValueError, match="max_width_each"):
         side_by_side(_picture(4, 4), _picture(4, 4), max_width_each=1)
+
+
+def test_shrink_to_width_averages_and_leaves_small_pictures() -> None:
+    rgb = _picture(8, 12)
+    blocks = rgb.reshape(4, 2, 6, 2, 3).astype(float).mean(axis=(1, 3))
+    np.testing.assert_allclose(shrink_to_width(rgb, 6), blocks, atol=0.51)
+    assert shrink_to_width(rgb, 12) is rgb
+    assert shrink_to_width(_picture(9, 100), 10).shape == (1, 10, 3)
+    with pytest.raises(ValueError, match="max_width: 0"):
+        shrink_to_width(rgb, 0)
 
 
 def test_contact_sheet_fills_rows() -> None:

@@ -56,7 +56,7 @@ def test_normalized_disparity_is_one_affine_map_per_clip() -> None:
 
 def test_pool_depends_on_the_number_rendered_alone() -> None:
     stage = SMALL.stages[0]
-    at_once, bit_by_bit = ClipPool(stage, torch.device("cpu")), ClipPool(stage, torch.device("cpu"))
+    at_once, bit_by_bit = ClipPool(stage, 0, torch.device("cpu")), ClipPool(stage, 0, torch.device("cpu"))
     at_once.fill(11)  # more than the pool holds: the oldest are replaced
     for count in (3, 1, 7):
         bit_by_bit.fill(count)
