@@ -23,22 +23,16 @@ from typing import Any, cast
 import numpy as np
 
 from depth_engine import metrics
+from depth_engine.atomic import refuse_existing
 from depth_engine.depth_files import (
     DEPTH_FORMATS,
-    DEPTH_KINDS,
     DepthFormat,
-    DepthKind,
-    as_fps,
     depth_path,
     iter_depth,
-    make_sidecar,
     open_depth_sink,
-    read_sidecar,
-    refuse_existing,
-    sidecar_path,
     split_depth_path,
-    write_sidecar,
 )
+from depth_engine.sidecar import DEPTH_KINDS, DepthKind, as_fps, make_sidecar, read_sidecar, sidecar_path, write_sidecar
 
 # Larger clips live in an unnamed temporary file that is mapped into memory, so that their length costs disk, not RAM.
 _IN_MEMORY_BYTES = 2**30

@@ -1,4 +1,4 @@
-"""Depth files, written and read one frame at a time, and the JSON sidecar that says what they hold.
+"""Depth files, written and read one frame at a time.
 
 A base path names a result; each format adds its own ending to it (`depth_path`), and one sidecar serves them all:
 
@@ -15,13 +15,10 @@ Every target appears under its finished name only when it is whole. The same fra
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import uuid
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -29,22 +26,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-DepthKind = Literal["disparity", "depth", "metric"]
-DEPTH_KINDS: tuple[str, ...] = get_args(DepthKind)
+from depth_engine.atomic import part_path, publish, refuse_existing
+from depth_engine.sidecar import (
+    COUNT_FORMATS,
+    DEPTH_KINDS,
+    MAX_COUNT,
+    as_fps,
+    check_range,
+    read_sidecar,
+    sidecar_path,
+)
+
 DepthFormat = Literal["npy", "mkv", "png16", "exr", "mp4"]
 DEPTH_FORMATS: tuple[str, ...] = get_args(DepthFormat)
 
 _ENDINGS = {"npy": ".npy", "mkv": ".mkv", "png16": "_png16", "exr": "_exr", "mp4": ".mp4"}
-# Formats of 16-bit counts: their values mean nothing without a value range.
-_COUNT_FORMATS = ("mkv", "png16")
-_MAX_COUNT = 65535
-
-FORMAT_VERSION = 1
-_MEANING = {
-    "disparity": "affine-invariant inverse depth, near is large",
-    "depth": "affine-invariant depth, far is large",
-    "metric": "metres",
-}
 
 
 # ---------------------------------------------------------------------------------------------------------- names
@@ -78,45 +74,6 @@ def split_depth_path(path: str | Path) -> tuple[Path, DepthFormat]:
         if path.name.endswith(ending) and path.name != ending:
             return path.with_name(path.name[: -len(ending)]), format
     raise ValueError(f"{path}: a depth file's name ends in one of {', '.join(_ENDINGS.values())}")
-
-
-def sidecar_path(base: str | Path) -> Path:
-    """The sidecar of a base path: DIR/depth -> DIR/depth.json."""
-    base = Path(base)
-    return base.with_name(base.name + ".json")
-
-
-def part_path(path: Path) -> Path:
-    """A hidden name beside `path` to write under until the file is whole."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-
-
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Hold the overwrite rule.
-
-    Raises:
-        FileExistsError: The path exists and `overwrite` is off.
-    """
-    if not overwrite and os.path.lexists(path):
-        raise FileExistsError(f"{path} exists already: choose another name or allow it with overwrite (--overwrite)")
-
-
-def publish(part: Path, path: Path, overwrite: bool) -> None:
-    """Give a whole file or folder its finished name.
-
-    A file replaces an older one in one step; a folder cannot, so an older folder is moved aside first.
-
-    Raises:
-        FileExistsError: The path has come into being meanwhile and `overwrite` is off.
-    """
-    refuse_existing(path, overwrite)
-    if part.is_dir() and os.path.lexists(path):
-        aside = part_path(path)
-        os.rename(path, aside)
-        os.rename(part, path)
-        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
-    else:
-        os.replace(part, path)
 
 
 # ---------------------------------------------------------------------------------------------------------- sinks
@@ -246,7 +203,7 @@ def open_depth_sink(
         raise ValueError(f"dtype: {dtype!r} is not one of float32, float16")
     if kind not in DEPTH_KINDS:
         raise ValueError(f"kind: {kind!r} is not one of {', '.join(DEPTH_KINDS)}")
-    _check_range(value_range)
+    check_range(value_range)
     if format == "npy":
         return _NpySink(target, height, width, overwrite, dtype)
     if format == "exr":
@@ -415,19 +372,13 @@ def _frame_path(folder: Path, index: int, suffix: str) -> Path:
     return folder / f"{index:06d}{suffix}"
 
 
-def _check_range(value_range: tuple[float, float]) -> None:
-    lo, hi = value_range
-    if not (np.isfinite(lo) and np.isfinite(hi) and lo < hi):
-        raise ValueError(f"value_range: ({lo}, {hi}) must be two finite numbers, the smaller first")
-
-
 def _counts(values: np.ndarray, value_range: tuple[float, float]) -> tuple[np.ndarray, int]:
     """uint16 counts of float32 values, and how many values were clipped."""
     lo, hi = value_range
     scaled = values - np.float32(lo)
-    scaled *= np.float32(_MAX_COUNT / (hi - lo))
+    scaled *= np.float32(MAX_COUNT / (hi - lo))
     np.rint(scaled, out=scaled)
-    np.clip(scaled, 0, _MAX_COUNT, out=scaled)
+    np.clip(scaled, 0, MAX_COUNT, out=scaled)
     return scaled.astype(np.uint16), _count_outside(values, lo, hi)
 
 
@@ -442,7 +393,7 @@ def _count_outside(values: np.ndarray, lo: float, hi: float) -> int:
 def _values(counts: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
     """float32 values of uint16 counts; computed in float64 so that counts survive a second round."""
     lo, hi = value_range
-    return (lo + counts * ((hi - lo) / _MAX_COUNT)).astype(np.float32)
+    return (lo + counts * ((hi - lo) / MAX_COUNT)).astype(np.float32)
 
 
 # -------------------------------------------------------------------------------------------------------- readers
@@ -473,7 +424,7 @@ def iter_depth(path: str | Path, *, value_range: tuple[float, float] | None = No
     if format == "mp4":
         raise ValueError(f"{path}: a coloured preview cannot be read back as depth; use npy, mkv, png16 or exr")
     sidecar = read_sidecar(sidecar_path(base)) if sidecar_path(base).exists() else None
-    if format in _COUNT_FORMATS:
+    if format in COUNT_FORMATS:
         value_range = _resolve_range(path, value_range, sidecar)
     return _checked(path, _READERS[format](path, value_range), sidecar)
 
@@ -481,7 +432,7 @@ def iter_depth(path: str | Path, *, value_range: tuple[float, float] | None = No
 def _resolve_range(path: Path, given: tuple[float, float] | None, sidecar: dict | None) -> tuple[float, float]:
     stated = None if sidecar is None else tuple(sidecar["value_range"])
     if given is not None:
-        _check_range(given)
+        check_range(given)
     if given is None and stated is None:
         raise ValueError(f"{path}: without its sidecar value_range is needed, such as (0, 1) for relative depth")
     if given is not None and stated is not None and tuple(given) != stated:
@@ -575,153 +526,3 @@ def _numbered(folder: Path, suffix: str) -> Iterator[tuple[int, Path]]:
         if not path.exists():
             raise ValueError(f"{folder}: frame {index} ({path.name}) is missing")
         yield index, path
-
-
-# -------------------------------------------------------------------------------------------------------- sidecar
-
-
-def as_fps(fps: Fraction | float | str) -> Fraction:
-    """A frame rate as a fraction: 30000/1001 stays exact, 29.97 becomes 2997/100.
-
-    Raises:
-        ValueError: Not a positive number.
-    """
-    try:
-        fraction = Fraction(fps) if isinstance(fps, Fraction) else Fraction(str(fps)).limit_denominator(100_000)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"fps: {fps!r} is not a number such as 25 or 30000/1001") from error
-    if fraction <= 0:
-        raise ValueError(f"fps: {fps} must be positive")
-    return fraction
-
-
-def make_sidecar(
-    *,
-    kind: str,
-    fps: Fraction | float | str,
-    times_s: Sequence[float] | np.ndarray,
-    height: int,
-    width: int,
-    value_range: tuple[float, float] = (0.0, 1.0),
-    checkpoint: Mapping[str, str] | None = None,
-    seed: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    source: str | None = None,
-    shots: Sequence[int] = (),
-    clipped: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
-    """The content of a sidecar.
-
-    Args:
-        kind: One of `DEPTH_KINDS`.
-        fps: Nominal frame rate; stored as text, "30000/1001".
-        times_s: Timestamp of every frame, seconds; their number is the frame count.
-        height: Rows.
-        width: Columns.
-        value_range: (lo, hi) that counts 0 and 65535 of mkv and png16 stand for; npy and exr hold values as they are.
-        checkpoint: {"name": ..., "sha256": ...} of what computed the depth.
-        seed: Its seed.
-        settings: All other settings, whatever JSON can hold.
-        source: The clip.
-        shots: First frame of every shot.
-        clipped: Format -> number of values that lay outside `value_range` and were clipped to it.
-
-    Raises:
-        ValueError: The kind, the range or the frame rate is not accepted.
-    """
-    if kind not in DEPTH_KINDS:
-        raise ValueError(f"kind: {kind!r} is not one of {', '.join(DEPTH_KINDS)}")
-    _check_range(value_range)
-    lo, hi = (float(bound) for bound in value_range)
-    rate = as_fps(fps)
-    return {
-        "format_version": FORMAT_VERSION,
-        "kind": kind,
-        "meaning": _MEANING[kind],
-        "value_range": [lo, hi],
-        "scale": {
-            "applies_to": list(_COUNT_FORMATS),
-            "value": "offset + count * step",
-            "offset": lo,
-            "step": (hi - lo) / _MAX_COUNT,
-        },
-        "checkpoint": None if checkpoint is None else dict(checkpoint),
-        "seed": seed,
-        "settings": dict(settings or {}),
-        "source": source,
-        "fps": f"{rate.numerator}/{rate.denominator}",
-        "height": int(height),
-        "width": int(width),
-        "frame_count": len(times_s),
-        "times_s": [float(time_s) for time_s in times_s],
-        "shots": [int(first) for first in shots],
-        "clipped": dict(clipped or {}),
-    }
-
-
-def write_sidecar(path: str | Path, content: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Write a sidecar as JSON, one key a line; the file appears whole or not at all.
-
-    Args:
-        path: From `sidecar_path`.
-        content: From `make_sidecar`; further keys are kept.
-        overwrite: Replace an existing file.
-
-    Raises:
-        ValueError: A value is NaN, infinite or of a type that JSON has no place for (names the key).
-        FileExistsError: The file exists and `overwrite` is off.
-    """
-    path = Path(path)
-    refuse_existing(path, overwrite)
-    lines = []
-    for key, value in content.items():
-        try:
-            lines.append(f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False, default=_plain)}")
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"sidecar {path}: {key} cannot be written as JSON: {error}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_path(path)
-    try:
-        part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-        publish(part, path, overwrite)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def read_sidecar(path: str | Path) -> dict[str, Any]:
-    """Read and check a sidecar.
-
-    Returns:
-        What `make_sidecar` made, and any further keys.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no depth sidecar, of another format version, or contradicts itself.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-    if not isinstance(content, dict) or "format_version" not in content:
-        raise ValueError(f"{path}: not a depth sidecar, it has no format_version")
-    if content["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"{path}: format_version {content['format_version']} is not {FORMAT_VERSION}")
-    needed = ("kind", "value_range", "fps", "height", "width", "frame_count", "times_s")
-    missing = [key for key in needed if key not in content]
-    if missing:
-        raise ValueError(f"{path}: the sidecar lacks {', '.join(missing)}")
-    if content["kind"] not in DEPTH_KINDS:
-        raise ValueError(f"{path}: kind {content['kind']!r} is not one of {', '.join(DEPTH_KINDS)}")
-    if len(content["times_s"]) != content["frame_count"]:
-        raise ValueError(f"{path}: {len(content['times_s'])} times_s for a frame_count of {content['frame_count']}")
-    return content
-
-
-def _plain(value: object) -> object:
-    """What JSON has no type for, as something it has."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path | Fraction):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")

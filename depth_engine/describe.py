@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from depth_engine.depth_files import read_sidecar, sidecar_path, split_depth_path
+from depth_engine.depth_files import split_depth_path
+from depth_engine.sidecar import read_sidecar, sidecar_path
 
 
 def describe(file: str) -> Iterator[tuple[str, str]]:

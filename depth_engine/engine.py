@@ -167,7 +167,7 @@ class DepthEngine:
             ValueError: Bad settings or frames.
         """
         from depth_engine.depth import DepthVideo
-        from depth_engine.depth_files import as_fps
+        from depth_engine.sidecar import as_fps
 
         chosen = choose_settings(self.spec, **settings)
         times_s: list[float] = []

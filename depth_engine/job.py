@@ -26,19 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.depth_files import (
-    DEPTH_FORMATS,
-    depth_path,
-    make_sidecar,
-    open_depth_sink,
-    publish,
-    read_sidecar,
-    sidecar_path,
-    write_sidecar,
-)
+from depth_engine.atomic import publish
+from depth_engine.depth_files import DEPTH_FORMATS, depth_path, open_depth_sink
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
 from depth_engine.settings import RunSettings
+from depth_engine.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.video import DecodeError, Frame, VideoInfo, VideoWriter, probe, read_frames
 from depth_engine.video_probe import as_frame_rate
 from depth_engine.visualize import colorize, shrink_to_width, side_by_side

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from depth_engine.depth_files import part_path, publish, refuse_existing
+from depth_engine.atomic import part_path, publish, refuse_existing
 
 # More points than a screen has columns show nothing more.
 _MAX_PLOT_POINTS = 2000

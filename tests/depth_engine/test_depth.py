@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from depth_engine import depth as depth_module
 from depth_engine.depth import DepthVideo
-from depth_engine.depth_files import DEPTH_FORMATS, read_sidecar
+from depth_engine.depth_files import DEPTH_FORMATS
+from depth_engine.sidecar import read_sidecar
 
 READABLE = ["npy", "exr", "mkv", "png16"]
 

@@ -18,18 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from depth_engine import depth_files
-from depth_engine.depth_files import (
-    DEPTH_FORMATS,
-    as_fps,
-    depth_path,
-    iter_depth,
-    make_sidecar,
-    open_depth_sink,
-    read_sidecar,
-    sidecar_path,
-    split_depth_path,
-    write_sidecar,
-)
+from depth_engine.depth_files import DEPTH_FORMATS, depth_path, iter_depth, open_depth_sink, split_depth_path
+from depth_engine.sidecar import as_fps, make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.video import read_frames
 
 READABLE = [name for name in DEPTH_FORMATS if name != "mp4"]
