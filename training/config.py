@@ -83,12 +83,9 @@ class TrainConfig:
 
     @classmethod
     def further(cls) -> TrainConfig:
-        """Going on from a trained checkpoint: no small pictures any more, a gentler rate."""
-        stages = (
-            Stage(until=0.35, height=96, width=160, batch=5, max_frames=8, clip_frames=12, pool=800, fresh=1),
-            Stage(until=1.0, height=144, width=256, batch=2, max_frames=8, clip_frames=12, pool=300, fresh=1),
-        )
-        return cls(learning_rate=4e-4, warmup=50, seed=1, stages=stages)
+        """Going on from a trained checkpoint: more scenes a step, and less weight on smoothness."""
+        stages = (Stage(until=1.0, height=96, width=160, batch=8, max_frames=6, clip_frames=12, pool=800, fresh=1),)
+        return cls(warmup=30, gradient_weight=0.5, temporal_weight=0.5, seed=1, stages=stages)
 
     @property
     def max_frames(self) -> int:
