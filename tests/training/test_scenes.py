@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import scenes
+from training import scene_description, scene_layouts, scene_shading, scenes
 from training.scenes import SceneClip, make_clips, render_view
 
 
@@ -45,7 +45,7 @@ def test_fields_have_the_documented_types_and_shapes(batch):
 
 
 def test_a_clip_depends_on_its_seed_alone(batch):
-    scenes._build_scene.cache_clear()
+    scene_layouts.build_scene.cache_clear()
     scenes._exposure_gain.cache_clear()
     again = make_clips([7, 3], frames=3, height=36, width=48)
     assert same(again[0], batch[7]) and same(again[1], batch[3])
@@ -73,14 +73,14 @@ def test_depth_is_positive_and_finite_but_for_the_sky(batch):
     assert (batch.depth_m > 0).all() and not torch.isnan(batch.depth_m).any()
     finite = batch.depth_m[torch.isfinite(batch.depth_m)]
     assert finite.max() <= scenes.MAX_DEPTH_M
-    indoor = [scenes._build_scene(i).indoor for i in range(12)]
+    indoor = [scene_layouts.build_scene(i).indoor for i in range(12)]
     assert 0 < sum(indoor) < 12
     assert torch.isfinite(batch.depth_m[indoor]).all()
     assert torch.isinf(batch.depth_m).any()
 
 
 def test_depth_and_poses_agree_between_frames():
-    seeds = [seed for seed in range(20) if not scenes._build_scene(seed).motions][:6]
+    seeds = [seed for seed in range(20) if not scene_layouts.build_scene(seed).motions][:6]
     clips = make_clips(seeds, frames=2, height=72, width=96)
     moved = 0.0
     for i in range(len(seeds)):
@@ -108,7 +108,7 @@ def test_the_own_camera_renders_the_same_clip(batch):
 
 
 def test_a_view_from_elsewhere_agrees_with_the_clip():
-    seed = next(seed for seed in range(20) if not scenes._build_scene(seed).motions)
+    seed = next(seed for seed in range(20) if not scene_layouts.build_scene(seed).motions)
     clip = make_clips([seed], frames=1, height=72, width=96)[0]
     aside = clip.world_from_camera.clone()
     aside[0, :3, 3] += 0.1 * aside[0, :3, 0]
@@ -125,7 +125,7 @@ def test_a_view_from_elsewhere_agrees_with_the_clip():
 
 
 def test_objects_move_in_some_scenes_while_the_camera_stands():
-    moving = [seed for seed in range(60) if scenes._build_scene(seed).motions]
+    moving = [seed for seed in range(60) if scene_layouts.build_scene(seed).motions]
     assert 0.2 < len(moving) / 60 < 0.6
     changed = 0
     for seed in moving[:8]:
@@ -155,11 +155,11 @@ def test_supersampling_leaves_depth_alone(batch):
 
 @pytest.mark.parametrize("column", ["emission", "gloss", "mortar", "pattern"])
 def test_material_columns_are_where_their_names_say(column):
-    material = scenes._Material((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    material = scene_description.Material((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     value = (7.0, 8.0, 9.0) if column == "mortar" else 7.0
     setattr(material, column, value)
     table = torch.tensor([material.row()], dtype=torch.float64).T
-    found = scenes._columns(table, torch.zeros(1, dtype=torch.long))[column]
+    found = scene_shading._columns(table, torch.zeros(1, dtype=torch.long))[column]
     assert found[:, 0].tolist() == list(np.atleast_1d(value))
 
 
