@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import subprocess
 import sys
 import time
@@ -76,7 +77,60 @@ def test_other_settings_are_not_resumed(tmp_path: Path) -> None:
     assert kill_at(clip, tmp_path / "out", 0.2, 40 * 64 * 48 * 4)
     plain = subprocess.run(command(clip, tmp_path / "out"), capture_output=True, text=True)
     assert plain.returncode == 2 and "interrupted run" in plain.stderr and "--resume" in plain.stderr
-    other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--window", "4"), capture_output=True, text=True)
-    assert other.returncode == 2 and "had window 8, not 4" in other.stderr, other.stderr
-    subprocess.run(command(clip, tmp_path / "out", "--overwrite", "--window", "4"), check=True)
+    other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--window", "3"), capture_output=True, text=True)
+    assert other.returncode == 2 and re.search(r"had window \d+, not 3", other.stderr), other.stderr
+    subprocess.run(command(clip, tmp_path / "out", "--overwrite", "--window", "3"), check=True)
     assert (tmp_path / "out" / "clip" / "depth.mkv").exists()
+
+
+def test_a_finished_run_is_not_resumed_as_another(tmp_path: Path) -> None:
+    """--resume after the end does nothing for the same run, and refuses one that was never made."""
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, frames=6)
+    subprocess.run(command(clip, tmp_path / "out"), check=True)
+    before = digests(tmp_path / "out")
+    subprocess.run(command(clip, tmp_path / "out", "--resume"), check=True)
+    other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--seed", "7"), capture_output=True, text=True)
+    assert other.returncode == 2 and "had seed 0, not 7" in other.stderr, other.stderr
+    write_clip(clip, frames=7)
+    changed = subprocess.run(command(clip, tmp_path / "out", "--resume"), capture_output=True, text=True)
+    assert changed.returncode == 2 and "source_fingerprint" in changed.stderr, changed.stderr
+    assert digests(tmp_path / "out") == before
+
+
+def test_foreign_depth_files_are_not_touched(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, frames=4)
+    mine = tmp_path / "out" / "clip" / "depth.npy"
+    mine.parent.mkdir(parents=True)
+    np.save(mine, np.zeros(3))
+    start = [sys.executable, "-m", "depth_engine.cli", "estimate", str(clip), "-o", str(tmp_path / "out"), "--quiet"]
+    done = subprocess.run([*start, "--format", "mkv"], capture_output=True, text=True)
+    assert done.returncode == 2 and "depth.npy exists" in done.stderr
+    assert len(np.load(mine)) == 3
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    from depth_engine.spool import Spool
+
+    first = Spool(tmp_path, {"run": 1})
+    with pytest.raises(ValueError, match="another run is writing"):
+        Spool(tmp_path, {"run": 1})
+    first.close()
+    Spool(tmp_path, {"run": 1}).close()
+
+
+def test_a_spool_that_lost_data_is_refused(tmp_path: Path) -> None:
+    from depth_engine.engine import Carry
+    from depth_engine.spool import Spool
+
+    spool = Spool(tmp_path, {"run": 1})
+    spool.append(np.ones((2, 4, 4), np.float32), Carry(frames_read=2, frames_done=2))
+    spool.close()
+    again = Spool(tmp_path, {"run": 1})
+    assert [frame.sum() for frame in again.frames((4, 4))] == [16, 16]
+    again.close()
+    with (tmp_path / "spool.f32").open("r+b") as file:
+        file.truncate(40)
+    with pytest.raises(ValueError, match="lost data"):
+        Spool(tmp_path, {"run": 1})
