@@ -92,6 +92,7 @@ def test_a_finished_run_is_not_resumed_as_another(tmp_path: Path) -> None:
     subprocess.run(command(clip, tmp_path / "out", "--resume"), check=True)
     other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--seed", "7"), capture_output=True, text=True)
     assert other.returncode == 2 and "had seed 0, not 7" in other.stderr, other.stderr
+    clip.unlink()
     write_clip(clip, frames=7)
     changed = subprocess.run(command(clip, tmp_path / "out", "--resume"), capture_output=True, text=True)
     assert changed.returncode == 2 and "source_fingerprint" in changed.stderr, changed.stderr
