@@ -264,7 +264,8 @@ class DepthEngine:
             new: list[Tensor] = []
             while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.window)):
                 frame = frames.take()
-                size = size or fit_size(*frame.shape[-2:], self.spec.multiple, settings.max_res)
+                height, width = frame.shape[-2:]
+                size = size or fit_size(height, width, self.spec.multiple, settings.max_res)
                 new.append(size.shrink(frame[None]))  # at once: a window of large frames would not fit
             if size is None:
                 return

@@ -72,7 +72,7 @@ def test_another_resolution_shows_the_same_scene(batch):
 def test_depth_is_positive_and_finite_but_for_the_sky(batch):
     assert (batch.depth_m > 0).all() and not torch.isnan(batch.depth_m).any()
     finite = batch.depth_m[torch.isfinite(batch.depth_m)]
-    assert finite.max() <= scenes.MAX_DEPTH_M
+    assert finite.max() <= scene_description.MAX_DEPTH_M
     indoor = [scene_layouts.build_scene(i).indoor for i in range(12)]
     assert 0 < sum(indoor) < 12
     assert torch.isfinite(batch.depth_m[indoor]).all()
