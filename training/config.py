@@ -53,6 +53,7 @@ class TrainConfig:
         gradient_weight: Weight of the spatial gradient loss.
         temporal_weight: Weight of the frame-to-frame loss.
         seed: Seeds weights, draws and scenes.
+        max_res: Longest side in pixels that the checkpoint recommends: measured with `depth-train score`.
         stages: Picture sizes in order.
     """
 
@@ -74,6 +75,7 @@ class TrainConfig:
     gradient_weight: float = 1.0
     temporal_weight: float = 2.0
     seed: int = 0
+    max_res: int = 256
     # First many scenes and hardly any time, small: what a single frame tells. Then time. Then the size it will work at.
     stages: tuple[Stage, ...] = (
         Stage(until=0.45, height=72, width=128, batch=20, max_frames=2, clip_frames=4, pool=2000, fresh=4),

@@ -66,7 +66,7 @@ def bundled_spec(config: TrainConfig) -> CheckpointSpec:
         stride=config.max_frames // 2,
         steps=1,
         multiple=config.patch * 4,
-        max_res=config.stages[-1].width,
+        max_res=config.max_res,
     )
 
 
