@@ -16,17 +16,16 @@ from torch import Tensor
 from depth_engine.checkpoints import CheckpointFiles, CheckpointSpec, load_model, read_json, resolve_checkpoint
 from depth_engine.codec import ChunkedDecoder, Codec, ModelSize, PatchCodec, VaeCodec, fit_size, to_pixels
 from depth_engine.denoise import WindowTask, denoise_window
+from depth_engine.devices import choose_device, choose_dtype
 from depth_engine.embed import Embedder, load_embedder
 from depth_engine.noise import Noise, seeded_noise
-from depth_engine.settings import RunSettings, choose_settings, known_name
+from depth_engine.settings import RunSettings, choose_settings
 from depth_engine.shots import mark_shots
 from depth_engine.unet import DepthUNet
 from depth_engine.windows import Window, crossfade_noise_order, frames_to_read, next_window
 
 if TYPE_CHECKING:
     from depth_engine.depth import DepthVideo
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -371,34 +370,6 @@ class DepthEngine:
             scheduler.set_timesteps(settings.steps)
             sigmas, scale = scheduler.sigmas.tolist(), float(scheduler.init_noise_sigma)
         return sigmas, 0.0 if self.spec.start == "zero" else scale
-
-
-def choose_device(device: str) -> torch.device:
-    """The device by name; `auto` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        ValueError: If it is unknown or absent; says what there is.
-    """
-    present = ["cpu"]
-    if torch.cuda.is_available():
-        present += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        present.append("mps")
-    if device == "auto":
-        return torch.device("cuda" if "cuda" in present else "mps" if "mps" in present else "cpu")
-    known_name("device", device, ["auto", *present])
-    return torch.device(device)
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The dtype by name; `auto` is float16 on CUDA and float32 elsewhere.
-
-    Raises:
-        ValueError: If it is unknown.
-    """
-    if dtype == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    return DTYPES[known_name("dtype", dtype, ["auto", *DTYPES])]
 
 
 def mark_frames(frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[int]) -> Iterator[tuple[Tensor, bool]]:

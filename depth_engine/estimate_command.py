@@ -166,7 +166,7 @@ def _check_jobs(
 
 def _check_device(device: str, dtype: str) -> str:
     """Refuse an unknown or absent device or dtype before weights load; the dtype that will be used."""
-    from depth_engine.engine import choose_device, choose_dtype
+    from depth_engine.devices import choose_device, choose_dtype
 
     return str(choose_dtype(dtype, choose_device(device))).removeprefix("torch.")
 

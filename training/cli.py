@@ -46,7 +46,7 @@ def run(
 
         from dataclasses import replace
 
-        from depth_engine.engine import choose_device
+        from depth_engine.devices import choose_device
         from training.config import TrainConfig
 
         where = choose_device(device)

@@ -1,0 +1,37 @@
+"""Device and dtype by name."""
+
+from __future__ import annotations
+
+import torch
+
+from depth_engine.settings import known_name
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(device: str) -> torch.device:
+    """The device by name; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: If it is unknown or absent; says what there is.
+    """
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if device == "auto":
+        return torch.device("cuda" if "cuda" in present else "mps" if "mps" in present else "cpu")
+    known_name("device", device, ["auto", *present])
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The dtype by name; `auto` is float16 on CUDA and float32 elsewhere.
+
+    Raises:
+        ValueError: If it is unknown.
+    """
+    if dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return DTYPES[known_name("dtype", dtype, ["auto", *DTYPES])]
