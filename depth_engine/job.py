@@ -27,10 +27,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depth_engine.atomic import publish
+from depth_engine.background import WriteBehind, read_ahead
 from depth_engine.depth_files import DEPTH_FORMATS, depth_path, open_depth_sink
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
 from depth_engine.settings import RunSettings
+from depth_engine.shots import LOOK_AHEAD
 from depth_engine.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.video import DecodeError, Frame, VideoInfo, VideoWriter, probe, read_frames
 from depth_engine.video_probe import as_frame_rate
@@ -38,9 +40,11 @@ from depth_engine.visualize import colorize, shrink_to_width, side_by_side
 
 if TYPE_CHECKING:
     from depth_engine.checkpoints import CheckpointFiles
+    from depth_engine.codec import ModelSize
     from depth_engine.engine import DepthEngine
     from depth_engine.spool import Spool
 
+READ_AHEAD_BYTES = 128 * 2**20  # of frames at full size: twenty in HD, one in 8K
 PREVIEW_WIDTH = 960  # each half; the preview is for looking, the archive for working
 
 
@@ -258,24 +262,30 @@ class _Run:
         size = fit_size(self.info.height, self.info.width, self.engine.spec.multiple, self.settings.max_res)
         carry, done = self.spool.carry, self.spool.carry.frames_done
         with ExitStack() as stack:
-            marked = self._note_shots(mark_frames(self._pictures(), self.job.shots))
+            # Decoding and cuts run ahead of the network, files are written behind it, each by a window or so.
+            frame_bytes = 3 * self.info.height * self.info.width
+            ahead = max(1, min(self.settings.window + LOOK_AHEAD, READ_AHEAD_BYTES // frame_bytes))
+            marked = stack.enter_context(
+                closing(read_ahead(self._note_shots(mark_frames(self._pictures(), self.job.shots)), ahead))
+            )
             self._open_outputs(stack)
             spooled = self.spool.frames((size.model_height, size.model_width))
-            for index in range(carry.frames_read):
-                if next(marked, None) is None:
-                    raise ValueError(f"resume: {self.job.source} has fewer frames than when the run began")
-                if index < done:
-                    self._write_frame(next(spooled), size)
-            for result in self.engine.windows(marked, self.settings, carry=carry):
-                self.spool.append(result.depth.numpy(), result.carry)
-                for depth in result.depth.numpy():
-                    self._write_frame(depth, result.size)
+            with WriteBehind(lambda depth: self._write_frame(depth, size), self.settings.window) as behind:
+                for index in range(carry.frames_read):
+                    if next(marked, None) is None:
+                        raise ValueError(f"resume: {self.job.source} has fewer frames than when the run began")
+                    if index < done:
+                        behind.put(next(spooled))
+                for result in self.engine.windows(marked, self.settings, carry=carry):
+                    self.spool.append(result.depth.numpy(), result.carry)
+                    for depth in result.depth.numpy():
+                        behind.put(depth)
             self._close_outputs()
         self._write_texts(size)
         return self.broken
 
     def _pictures(self) -> Iterator[np.ndarray]:
-        """Frames for the engine; keeps time and a small picture of each until its depth is there."""
+        """Frames for the engine, in the reading thread; keeps time and a small picture of each for the preview."""
         try:
             for frame in self.job.frames():
                 self.waiting.append((frame.time_s, shrink_to_width(frame.rgb, PREVIEW_WIDTH)))
@@ -302,8 +312,8 @@ class _Run:
         self.preview: VideoWriter | None = None
         self.stack = stack
 
-    def _write_frame(self, depth: np.ndarray, size: Any) -> None:
-        """Give one frame's depth `[h, w]` to every output."""
+    def _write_frame(self, depth: np.ndarray, size: ModelSize) -> None:
+        """Give one frame's depth `[h, w]` to every output. Runs in the writing thread."""
         import torch
 
         full = size.restore(torch.from_numpy(depth)[None])[0].numpy()
@@ -347,7 +357,7 @@ class _Run:
         if self.preview is not None:
             self.preview.close()
 
-    def _write_texts(self, size: Any) -> None:
+    def _write_texts(self, size: ModelSize) -> None:
         """Sidecar and report."""
         engine, job = self.engine, self.job
         taken = {name: getattr(job, name) for name in ("start_s", "end_s", "fps", "max_frames")}

@@ -18,6 +18,8 @@ class Stage:
         clip_frames: Frames per rendered clip, from which steps cut.
         pool: Rendered clips kept for reuse; the oldest are replaced.
         fresh: Clips rendered anew each step.
+        spatial: Train the spatial layers alone, on single frames; the temporal ones are skipped, which more than halves
+            the cost of a picture.
     """
 
     until: float
@@ -28,6 +30,7 @@ class Stage:
     clip_frames: int
     pool: int
     fresh: int
+    spatial: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,14 @@ class TrainConfig:
         context_probability: How often a clip of two frames and more has clean context.
         own_context_probability: How often that context is the model's own prediction, as at inference.
         steps: Steps of the whole run, unless the time is up before.
+        bfloat16: Run the network under autocast; weights, loss and optimiser stay float32.
         learning_rate: Peak of AdamW's rate.
-        warmup: Steps of linear warm-up; then cosine decay.
+        decay_from: Share of the run from which the rate falls to zero as a cosine; before, it is held.
+        warmup: Steps of linear warm-up.
         weight_decay: AdamW's decoupled decay.
         clip_norm: Gradient norm limit.
         ema_half_life: Steps after which a weight counts half in the average.
+        affine_weight: Weight of the loss after one least-squares scale and shift per clip.
         gradient_weight: Weight of the spatial gradient loss.
         temporal_weight: Weight of the frame-to-frame loss.
         seed: Seeds weights, draws and scenes.
@@ -66,28 +72,32 @@ class TrainConfig:
     context_c_noise: float = -1.5
     context_probability: float = 0.5
     own_context_probability: float = 0.5
-    steps: int = 6000
-    learning_rate: float = 6e-4
-    warmup: int = 150
+    steps: int = 20_000
+    bfloat16: bool = True
+    learning_rate: float = 8e-4
+    decay_from: float = 0.4
+    warmup: int = 200
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema_half_life: float = 200.0
-    gradient_weight: float = 1.0
-    temporal_weight: float = 2.0
+    affine_weight: float = 0.5
+    gradient_weight: float = 0.5
+    temporal_weight: float = 1.0
     seed: int = 0
     max_res: int = 256
-    # First many scenes and hardly any time, small: what a single frame tells. Then time. Then the size it will work at.
+    # First what a single frame tells, on as many scenes as can be had. Then time. Then the size it will work at.
     stages: tuple[Stage, ...] = (
-        Stage(until=0.45, height=72, width=128, batch=20, max_frames=2, clip_frames=4, pool=2000, fresh=4),
-        Stage(until=0.8, height=96, width=160, batch=5, max_frames=8, clip_frames=12, pool=800, fresh=1),
-        Stage(until=1.0, height=144, width=256, batch=2, max_frames=8, clip_frames=12, pool=300, fresh=1),
+        Stage(0.45, 96, 160, batch=32, max_frames=1, clip_frames=3, pool=3000, fresh=2, spatial=True),
+        Stage(0.55, 144, 256, batch=12, max_frames=1, clip_frames=3, pool=800, fresh=1, spatial=True),
+        Stage(0.8, 96, 160, batch=6, max_frames=8, clip_frames=12, pool=800, fresh=1),
+        Stage(1.0, 144, 256, batch=3, max_frames=6, clip_frames=12, pool=300, fresh=1),
     )
 
     @classmethod
     def further(cls) -> TrainConfig:
         """Going on from a trained checkpoint: more scenes a step, and less weight on smoothness."""
-        stages = (Stage(until=1.0, height=96, width=160, batch=8, max_frames=6, clip_frames=12, pool=800, fresh=1),)
-        return cls(warmup=30, gradient_weight=0.5, temporal_weight=0.5, seed=1, stages=stages)
+        stages = (Stage(1.0, 144, 256, batch=3, max_frames=8, clip_frames=12, pool=300, fresh=1),)
+        return cls(warmup=30, seed=1, stages=stages)
 
     @property
     def max_frames(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from depth_engine.unet import DepthUNet
 from training.config import Stage, TrainConfig
 from training.loss import OneStepModel, depth_loss
 from training.scenes import make_clips
+from training.spatial import silence_temporal, spatial_only
 
 ADDED_TIME_IDS = (6.0, 127.0, 0.0)
 # Held-out scenes never share a seed with training ones: training counts up from here, validation from 0.
@@ -151,6 +153,27 @@ def augment(rgb: Tensor, target: Tensor, generator: torch.Generator) -> tuple[Te
     return (rgb + noise).clamp(-1, 1), target
 
 
+def crop(rgb: Tensor, depth_m: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cut every other batch to another shape, down to two thirds of one side, in steps of 16 pixels.
+
+    Args:
+        rgb: `[B, T, H, W, 3]`.
+        depth_m: `[B, T, H, W]`.
+        generator: On the CPU.
+    """
+    size = list(depth_m.shape[2:])
+    if torch.rand((), generator=generator) < 0.5:
+        side = int(torch.randint(2, (), generator=generator))
+        least = -(-size[side] * 2 // 48)  # two thirds, rounded up to a multiple of 16
+        size[side] = 16 * int(torch.randint(least, size[side] // 16 + 1, (), generator=generator))
+    top, left = (
+        int(torch.randint(whole - part + 1, (), generator=generator))
+        for whole, part in zip(depth_m.shape[2:], size, strict=True)
+    )
+    cut = (..., slice(top, top + size[0]), slice(left, left + size[1]))
+    return rgb.movedim(-1, 2)[cut].movedim(2, -1), depth_m[cut]
+
+
 def follow_context(target: Tensor, context: Tensor) -> Tensor:
     """The target in the scale and shift that the context already has, so that the model learns to go on in it.
 
@@ -192,12 +215,20 @@ def training_loss(
 
     prediction = model.predict(rgb, context)
     last_known = context[:, -1:] if known else None
-    return depth_loss(prediction, target[:, known:], last_known, config.gradient_weight, config.temporal_weight)
+    return depth_loss(
+        prediction,
+        target[:, known:],
+        last_known,
+        affine_weight=config.affine_weight,
+        gradient_weight=config.gradient_weight,
+        temporal_weight=config.temporal_weight,
+    )
 
 
 def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
-    """Linear warm-up, then a cosine to zero at the end of the run."""
-    return config.learning_rate * min(1, (step + 1) / config.warmup) * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+    """Linear warm-up, a plateau, then a cosine to zero at the end of the run."""
+    falling = max(0.0, min(progress, 1.0) - config.decay_from) / (1 - config.decay_from)
+    return config.learning_rate * min(1, (step + 1) / config.warmup) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def save_checkpoint(folder: Path, unet: DepthUNet, config: TrainConfig) -> None:
@@ -258,9 +289,13 @@ def train(
     if init is not None:
         start = load_model(DepthUNet, init / "unet", torch.float32, where)
         unet.load_state_dict(start.state_dict())
+    else:
+        silence_temporal(unet)
     average.requires_grad_(False)
     average.load_state_dict(unet.state_dict())
-    model = OneStepModel(unet, PatchCodec(config.patch), config.sigma, config.context_c_noise, ADDED_TIME_IDS)
+    model = OneStepModel(
+        unet, PatchCodec(config.patch), config.sigma, config.context_c_noise, ADDED_TIME_IDS, config.bfloat16
+    )
     optimizer = torch.optim.AdamW(
         unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
     )
@@ -282,11 +317,11 @@ def train(
 
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         frames = int(torch.randint(1, stage.max_frames + 1, (), generator=rng))
-        rgb_uint8, depth_m = pool.draw(frames, rng)
+        rgb_uint8, depth_m = crop(*pool.draw(frames, rng), rng)
         rgb, target = augment(to_pixels(rgb_uint8.movedim(-1, 2)), normalized_disparity(depth_m), rng)
-        loss = training_loss(model, rgb, target, config, rng)
-
-        loss.backward()
+        with spatial_only(unet) if stage.spatial else contextlib.nullcontext():
+            loss = training_loss(model, rgb, target, config, rng)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip_norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step, progress)

@@ -103,6 +103,7 @@ def _indoor(b: Builder, camera: CameraMotion) -> float:
         add_toy,
         add_toy,
         add_person,
+        add_animal,  # a statue or a pet
     ]
     things = rng.randint(2, 7)
     for _ in range(things):
@@ -119,8 +120,8 @@ def _indoor(b: Builder, camera: CameraMotion) -> float:
                 yaw = None
                 x, z = rng.uniform(-0.5, 0.5) * (w - 1.0), rng.uniform(-0.5, 0.5) * (d - 1.0)
             if b.claim(x, z, 0.75 if maker in (build_table, add_sofa, add_bed) else 0.45):
-                maker(b, x, z, 1.0) if maker is add_person else maker(b, x, z, 1.0, yaw)
-                if maker in (add_person, add_toy) and rng.random() < 0.6:
+                maker(b, x, z, 1.0) if maker in (add_person, add_animal) else maker(b, x, z, 1.0, yaw)
+                if maker in (add_person, add_toy, add_animal) and rng.random() < 0.6:
                     b.move(rng.uniform(0.01, 0.06), rng.uniform(0.0, 0.4))
                     b.motions[b.thing].travel_m = rng.uniform(0.2, 0.7)
                 break

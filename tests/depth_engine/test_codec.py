@@ -34,7 +34,9 @@ def test_vae_codec_scales_as_the_spec_says(vae: AutoencoderKLTemporalDecoder) ->
     rgb = torch.rand(2, 3, 64, 64) * 2 - 1
     plain = VaeCodec(vae, scale_condition=False, to_depth="clip_then_mean").encode_rgb(rgb)
     scaled = VaeCodec(vae, scale_condition=True, to_depth="clip_then_mean").encode_rgb(rgb)
-    assert torch.allclose(plain, vae.encode(rgb).latent_dist.mode(), atol=1e-5)  # type: ignore[union-attr]
+    whole = vae.encode(rgb).latent_dist.mode()  # type: ignore[union-attr]
+    # Convolutions of one frame and of two may add up in another order: a share of the largest latent, not of each.
+    assert (plain - whole).abs().max() <= 1e-5 * whole.abs().max()
     assert torch.equal(scaled, plain * vae.config.scaling_factor)  # type: ignore[attr-defined]
 
 

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from depth_engine.background import WriteBehind, read_ahead
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()} & {"read-ahead", "write-behind"}
+
+
+@pytest.mark.parametrize("items", [1, 3, 100])
+def test_items_come_in_order_and_the_thread_ends(items: int) -> None:
+    assert list(read_ahead(iter(range(20)), items)) == list(range(20))
+    assert not threads()
+
+
+def test_no_more_is_read_than_the_bound() -> None:
+    made: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(50):
+            made.append(number)
+            yield number
+
+    ahead = read_ahead(source(), 4)
+    assert next(ahead) == 0
+    time.sleep(0.3)
+    assert len(made) == 6  # one taken, four queued, one in hand
+    ahead.close()
+    assert not threads()
+
+
+def test_an_error_comes_where_the_item_would() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("broken")
+
+    ahead = read_ahead(source(), 4)
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match="broken"):
+        next(ahead)
+
+
+def test_closing_closes_the_source_too() -> None:
+    closed = []
+
+    def source() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.append(True)
+
+    ahead = read_ahead(source(), 2)
+    next(ahead)
+    ahead.close()
+    assert closed == [True]
+
+
+def test_writes_are_in_order_and_all_there_at_the_end() -> None:
+    written: list[int] = []
+    with WriteBehind(written.append, 2) as behind:
+        for number in range(30):
+            behind.put(number)
+    assert written == list(range(30)) and not threads()
+
+
+def test_an_error_of_the_writer_reaches_the_one_who_puts() -> None:
+    def write(number: int) -> None:
+        if number == 3:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), WriteBehind(write, 2) as behind:
+        for number in range(1000):
+            behind.put(number)
+    # At the last item it comes out of the block's end.
+    with pytest.raises(OSError, match="disk full"), WriteBehind(write, 2) as behind:
+        behind.put(3)
+
+
+def test_an_error_beside_the_writer_drops_what_is_queued() -> None:
+    written: list[int] = []
+
+    def write(number: int) -> None:
+        time.sleep(0.05)
+        written.append(number)
+
+    with pytest.raises(KeyError), WriteBehind(write, 50) as behind:
+        for number in range(50):
+            behind.put(number)
+        raise KeyError("elsewhere")
+    assert len(written) < 10 and not threads()
