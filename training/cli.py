@@ -92,5 +92,55 @@ def score(checkpoint: str, clips: int, frames: int, height: int, width: int, deb
         click.echo(f"{name:<22}{row.abs_rel:>8.3f}{row.delta1:>8.3f}{row.jitter:>8.4f}")
 
 
+@main.command()
+@click.argument("dataset")
+@click.option("--root", type=click.Path(path_type=Path), help="The data set's folder (procedural needs none).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Contact sheet to write.  [default: DATASET.png]")
+@click.option("--split", default="all", show_default=True, help="One of the data set's splits.")
+@click.option("--length", type=click.IntRange(1), default=8, show_default=True, help="Frames per clip.")
+@click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Distance of a clip's frames.")
+@click.option("--clips", type=click.IntRange(1), default=6, show_default=True, help="Clips to look at, evenly spread.")
+@click.option("--overwrite", is_flag=True, help="Replace the contact sheet.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def inspect(
+    dataset: str,
+    root: Path | None,
+    output: Path | None,
+    split: str,
+    length: int,
+    stride: int,
+    clips: int,
+    overwrite: bool,
+    debug: bool,
+) -> None:
+    """Look at a DATASET: hypersim, tartanair, vkitti2, mvs-synth or procedural."""
+    with told(debug, 2):
+        from training.datasets import DepthDataset, find_reader
+
+        reader = find_reader(dataset)
+        target = output or Path(f"{dataset}.png")
+        if target.exists() and not overwrite:
+            raise FileExistsError(f"--output: {target} exists; --overwrite replaces it")
+        if not target.parent.is_dir():
+            raise ValueError(f"--output: {target.parent} is no folder")
+        if root is None and dataset != "procedural":
+            raise ValueError(f"--root: none is given; give the folder of {dataset}")
+        opened = DepthDataset(reader, root or Path(), split=split, length=length, stride=stride)
+    with told(debug, 1):
+        from training.inspect_dataset import measure, pick, write_sheet
+
+        looked_at = pick(opened, clips)
+        numbers = measure(looked_at)
+        write_sheet(looked_at, target)
+    unit = "m" if reader.metric else "units"
+    low, middle, high = numbers.depth_quantiles
+    frames = sum(len(sequence.frames) for sequence in opened.sequences)
+    click.echo(f"{dataset} ({reader.licence}): {len(opened.sequences)} sequences, {frames} frames, {len(opened)} clips")
+    click.echo(f"of {numbers.clips} clips: {', '.join(numbers.sizes)}; {numbers.valid_share:.1%} of the pixels valid, ")
+    click.echo(f"{numbers.sky_share:.1%} sky; depth {low:.2f} / {middle:.2f} / {high:.2f} {unit} at 2 / 50 / 98 %")
+    click.echo(f"camera moves {numbers.motion:.3f} {unit} from frame to frame (median)")
+    click.echo(f"contact sheet: {target}")
+
+
 if __name__ == "__main__":
     main()

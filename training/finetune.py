@@ -20,12 +20,13 @@ from depth_engine.codec import PatchCodec, to_pixels
 from depth_engine.unet import DepthUNet
 from training.config import Stage, TrainConfig
 from training.loss import OneStepModel, depth_loss
-from training.scenes import make_clips
+from training.precision import convolve_time_in_2d
+from training.scenes import FIRST_TRAINING_SEED, make_clips
 from training.spatial import silence_temporal, spatial_only
 
 ADDED_TIME_IDS = (6.0, 127.0, 0.0)
-# Held-out scenes never share a seed with training ones: training counts up from here, validation from 0.
-FIRST_TRAINING_SEED = 1_000_000
+# Steps left out because half precision overflowed; more of them mean that something else is wrong.
+MAX_SKIPPED = 50
 
 
 def build_unet(config: TrainConfig) -> DepthUNet:
@@ -291,6 +292,7 @@ def train(
         unet.load_state_dict(start.state_dict())
     else:
         silence_temporal(unet)
+    convolve_time_in_2d(unet)
     average.requires_grad_(False)
     average.load_state_dict(unet.state_dict())
     model = OneStepModel(
@@ -303,7 +305,7 @@ def train(
     began = saved = time.monotonic()
     recent: list[float] = []
     pool: ClipPool | None = None
-    step = 0
+    step = skipped = 0
     while True:
         minutes = (time.monotonic() - began) / 60
         progress = max(step / config.steps, minutes / budget_minutes if budget_minutes else 0.0)
@@ -322,10 +324,15 @@ def train(
         with spatial_only(unet) if stage.spatial else contextlib.nullcontext():
             loss = training_loss(model, rgb, target, config, rng)
             loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip_norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step, progress)
-        optimizer.step()
+        if torch.isfinite(norm):
+            optimizer.step()
+        else:
+            skipped += 1
+            if skipped > MAX_SKIPPED:
+                raise FloatingPointError(f"step {step}: the gradient was not finite {skipped} times; the run diverged")
         optimizer.zero_grad(set_to_none=True)
         # An average over all steps at first, over the half-life later.
         keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
@@ -344,4 +351,5 @@ def train(
             save_checkpoint(folder, average, config)
             saved = time.monotonic()
     save_checkpoint(folder, average, config)
-    report(f"{step} steps; checkpoint in {folder}")
+    left_out = f", {skipped} left out for a gradient that was not finite" if skipped else ""
+    report(f"{step} steps{left_out}; checkpoint in {folder}")

@@ -22,6 +22,9 @@ from training.scene_motion import camera_path, object_poses
 from training.scene_shading import shade_hits
 from training.scene_tracing import Geometry, trace_rays
 
+# Held-out scenes never share a seed with training ones: training counts up from here, validation from 0.
+FIRST_TRAINING_SEED = 1_000_000
+
 
 @dataclass(frozen=True)
 class SceneClip:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import Tensor
 
 from depth_engine import DepthEngine
 from depth_engine.codec import PatchCodec, to_pixels
@@ -21,12 +22,13 @@ from training.finetune import (
     ClipPool,
     augment,
     build_unet,
+    crop,
     follow_context,
     learning_rate,
     normalized_disparity,
     train,
 )
-from training.loss import OneStepModel, depth_loss
+from training.loss import OneStepModel, align, depth_loss
 
 SMALL = TrainConfig(
     channels=(32, 32),
@@ -35,7 +37,8 @@ SMALL = TrainConfig(
     warmup=2,
     steps=6,
     stages=(
-        Stage(until=0.5, height=32, width=48, batch=2, max_frames=2, clip_frames=3, pool=8, fresh=1),
+        Stage(until=0.3, height=32, width=32, batch=3, max_frames=1, clip_frames=2, pool=8, fresh=1, spatial=True),
+        Stage(until=0.6, height=32, width=48, batch=2, max_frames=2, clip_frames=3, pool=8, fresh=1),
         Stage(until=1.0, height=32, width=64, batch=1, max_frames=3, clip_frames=4, pool=4, fresh=1),
     ),
 )
@@ -55,7 +58,7 @@ def test_normalized_disparity_is_one_affine_map_per_clip() -> None:
 
 
 def test_pool_depends_on_the_number_rendered_alone() -> None:
-    stage = SMALL.stages[0]
+    stage = SMALL.stages[1]
     at_once, bit_by_bit = ClipPool(stage, 0, torch.device("cpu")), ClipPool(stage, 0, torch.device("cpu"))
     at_once.fill(11)  # more than the pool holds: the oldest are replaced
     for count in (3, 1, 7):
@@ -86,16 +89,45 @@ def test_target_follows_the_scale_and_shift_of_the_context() -> None:
     assert (flat.std(dim=(1, 2, 3)) > 0.8 * target.std(dim=(1, 2, 3))).all(), "flat context does not teach flat depth"
 
 
+def loss_of(prediction: Tensor, target: Tensor, last: Tensor | None = None, **weights: float) -> Tensor:
+    weights = {"affine_weight": 0.0, "gradient_weight": 0.0, "temporal_weight": 0.0, **weights}
+    return depth_loss(prediction, target, last, **weights)
+
+
 def test_loss_is_zero_at_the_truth_and_sees_seams_and_edges() -> None:
     target = torch.rand(1, 3, 16, 16)
     last = torch.rand(1, 1, 16, 16)
-    assert depth_loss(target, target, last, 1.0, 1.0) == 0
-    shifted = depth_loss(target + 0.1, target, None, 1.0, 1.0)
+    everything = {"affine_weight": 1.0, "gradient_weight": 1.0, "temporal_weight": 1.0}
+    assert loss_of(target, target, last, **everything) < 1e-6
+    shifted = loss_of(target + 0.1, target, None, **everything)
     assert torch.isclose(shifted, torch.tensor(0.1), atol=1e-5), "a constant error is L1 alone"
-    assert depth_loss(target + 0.1, target, last, 1.0, 1.0) > shifted, "with a known frame it is a step at the seam"
+    assert loss_of(target + 0.1, target, last, temporal_weight=1.0) > shifted, "with a known frame it is a step"
     bump = torch.zeros_like(target)
     bump[..., 4:8, 4:8] = 0.1 * 16 * 16 / 16
-    assert depth_loss(target + bump, target, None, 1.0, 0.0) > shifted, "an edge costs more than its mean"
+    assert loss_of(target + bump, target, gradient_weight=1.0) > shifted, "an edge costs more than its mean"
+
+
+def test_alignment_is_the_least_squares_fit_of_each_clip() -> None:
+    target = torch.rand(2, 3, 8, 8)
+    prediction = torch.stack([target[0] * 0.5 + 3, target[1] * 2 - 1])
+    assert torch.allclose(align(prediction, target), target, atol=1e-4)
+    noisy = prediction + torch.rand(2, 3, 8, 8)
+    for given, truth, fitted in zip(noisy, target, align(noisy, target), strict=True):
+        slope, offset = np.polyfit(given.ravel(), truth.ravel(), 1)
+        assert np.allclose(given * slope + offset, fitted, atol=1e-4)
+    assert torch.isfinite(align(torch.zeros(1, 1, 8, 8), target[:1, :1])).all(), "a flat prediction has no variance"
+
+
+def test_crops_keep_rgb_and_depth_together() -> None:
+    place = torch.arange(2 * 96 * 160, dtype=torch.float32).view(2, 1, 96, 160)
+    rgb = place[..., None].expand(-1, -1, -1, -1, 3)
+    shapes = set()
+    for seed in range(40):
+        cut_rgb, cut_place = crop(rgb, place, torch.Generator().manual_seed(seed))
+        assert torch.equal(cut_rgb[..., 0], cut_place)
+        shapes.add(tuple(cut_place.shape[2:]))
+    assert (96, 160) in shapes and len(shapes) > 4
+    assert all(height % 16 == width % 16 == 0 and height >= 64 and width >= 112 for height, width in shapes)
 
 
 def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
@@ -103,7 +135,7 @@ def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
     train(SMALL, tmp_path / "model", report=lambda line: None)
     engine = DepthEngine.from_pretrained(tmp_path / "model", device="cpu")
     config = json.loads((tmp_path / "model" / "train_config.json").read_text())
-    assert config["seed"] == 0 and len(config["stages"]) == 2
+    assert config["seed"] == 0 and len(config["stages"]) == 3
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
     model = OneStepModel(engine.unet, PatchCodec(4), SMALL.sigma, SMALL.context_c_noise, ADDED_TIME_IDS)
     rgb = to_pixels(torch.from_numpy(frames).movedim(-1, 1))[None]
@@ -125,7 +157,7 @@ def test_learning_beats_not_learning() -> None:
     optimizer = torch.optim.AdamW(model.unet.parameters(), lr=2e-3)
     losses = []
     for _ in range(60):
-        loss = depth_loss(model.predict(rgb, target[:, :0]), target, None, 1.0, 1.0)
+        loss = loss_of(model.predict(rgb, target[:, :0]), target, gradient_weight=1.0, temporal_weight=1.0)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -142,7 +174,8 @@ def test_zero_start_is_the_preconditioner_at_its_noise_level() -> None:
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
     rates = [learning_rate(SMALL, step, step / 6) for step in range(7)]
     assert rates[0] == pytest.approx(SMALL.learning_rate / 2)
-    assert max(rates) <= SMALL.learning_rate and rates[-1] == pytest.approx(0)
+    assert rates[1:3] == [SMALL.learning_rate] * 2, "held until the fall begins"
+    assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] == pytest.approx(0)
 
 
 def test_budget_stops_the_run(tmp_path: Path) -> None:
