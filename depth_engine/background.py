@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -20,7 +20,7 @@ class _End:
         self.error = error
 
 
-def read_ahead(source: Iterable[Item], items: int) -> Iterator[Item]:
+def read_ahead(source: Iterable[Item], items: int) -> Generator[Item, None, None]:
     """The items of `source`, made in a thread up to `items` before they are asked for.
 
     An error of the source comes out where the next item would. Closing the iterator ends the thread and, if `source` is
@@ -56,7 +56,7 @@ def read_ahead(source: Iterable[Item], items: int) -> Iterator[Item]:
                 close()
         offer(end)
 
-    def items_in_order() -> Iterator[Item]:
+    def items_in_order() -> Generator[Item, None, None]:
         thread = threading.Thread(target=read, name="read-ahead", daemon=True)
         thread.start()
         try:

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -270,7 +271,8 @@ class _Run:
             )
             self._open_outputs(stack)
             spooled = self.spool.frames((size.model_height, size.model_width))
-            with WriteBehind(lambda depth: self._write_frame(depth, size), self.settings.window) as behind:
+            write = partial(self._write_frame, size=size)
+            with WriteBehind(write, self.settings.window) as behind:
                 for index in range(carry.frames_read):
                     if next(marked, None) is None:
                         raise ValueError(f"resume: {self.job.source} has fewer frames than when the run began")

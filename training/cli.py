@@ -22,6 +22,8 @@ def main() -> None:
 @click.option("--steps", type=int, help="Steps at the most.  [default: 6000]")
 @click.option("--seed", type=click.IntRange(0), help="Of weights, draws and scenes.  [default: 0; with --init 1]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the output folder.")
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint of this command.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run(
     output: Path,
@@ -30,6 +32,8 @@ def run(
     steps: int | None,
     seed: int | None,
     device: str,
+    resume: bool,
+    overwrite: bool,
     debug: bool,
 ) -> None:
     """Train the bundled model on procedural scenes; leaves a loadable checkpoint every five minutes."""
@@ -40,6 +44,8 @@ def run(
             raise ValueError(f"--steps: {steps} is not accepted; give a number from 1 up")
         if output.exists() and not (output / "train_config.json").is_file():
             raise ValueError(f"--output: {output} exists and is no checkpoint of this command; give another folder")
+        if output.exists() and not (resume or overwrite):
+            raise FileExistsError(f"--output: {output} exists; --resume goes on with it, --overwrite replaces it")
         if init is not None:
             resolve_checkpoint(init)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -53,10 +59,12 @@ def run(
         config = TrainConfig() if init is None else TrainConfig.further()
         chosen = {"steps": steps, "seed": seed}
         config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
-    with told(debug, 1):
-        from training.finetune import train
+        from training.finetune import check_same_config, train
 
-        train(config, output, budget_minutes=minutes, init=init, device=str(where), report=click.echo)
+        if resume:
+            check_same_config(config, output)
+    with told(debug, 1):
+        train(config, output, budget_minutes=minutes, init=init, device=str(where), resume=resume, report=click.echo)
 
 
 @main.command()

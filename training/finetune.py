@@ -23,6 +23,7 @@ from training.loss import OneStepModel, depth_loss
 from training.precision import convolve_time_in_2d
 from training.scenes import FIRST_TRAINING_SEED, make_clips
 from training.spatial import silence_temporal, spatial_only
+from training.state import STATE_FOLDER, Progress, load_state, save_state
 
 ADDED_TIME_IDS = (6.0, 127.0, 0.0)
 # Steps left out because half precision overflowed; more of them mean that something else is wrong.
@@ -112,6 +113,11 @@ class ClipPool:
             slots = torch.tensor([number % self.stage.pool for number in numbers])
             self.rgb[slots], self.depth_m[slots] = clips.rgb.cpu(), clips.depth_m.cpu()
         self.rendered += count
+
+    def refill(self, rendered: int) -> None:
+        """Render again what a pool holds after so many clips."""
+        self.rendered = max(0, rendered - self.stage.pool)
+        self.fill(rendered - self.rendered)
 
     def draw(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch of uint8 RGB `[B, T, H, W, 3]` and depth in metres `[B, T, H, W]`, strided and perhaps reversed."""
@@ -232,8 +238,17 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     return config.learning_rate * min(1, (step + 1) / config.warmup) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
-def save_checkpoint(folder: Path, unet: DepthUNet, config: TrainConfig) -> None:
-    """Write a folder that the engine loads; weights in float16. The old folder stays until the new one is whole."""
+def save_checkpoint(
+    folder: Path, unet: DepthUNet, config: TrainConfig, write_state: Callable[[Path], None] | None = None
+) -> None:
+    """Write a folder that the engine loads; weights in float16. The old folder stays until the new one is whole.
+
+    Args:
+        folder: Where.
+        unet: Weights to keep, the running average.
+        config: Written beside them.
+        write_state: Writes what `resume` needs into a folder within; None at the end of the run.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     weights = build_unet(config)
@@ -254,6 +269,8 @@ def save_checkpoint(folder: Path, unet: DepthUNet, config: TrainConfig) -> None:
     (partial / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (partial / "depth_engine.json").write_text(json.dumps(bundled_spec(config).to_json(), indent=2) + "\n")
     (partial / "train_config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    if write_state is not None:
+        write_state(partial / STATE_FOLDER)
     previous = folder.with_name(folder.name + ".previous")
     shutil.rmtree(previous, ignore_errors=True)  # left by a kill between the two renames below
     if folder.exists():
@@ -269,9 +286,14 @@ def train(
     budget_minutes: float | None = None,
     init: Path | None = None,
     device: str = "cpu",
+    resume: bool = False,
+    save_every_s: float = 300,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train until the steps or the minutes are up, leaving a loadable checkpoint every five minutes.
+    """Train until the steps or the minutes are up, leaving a loadable checkpoint from time to time.
+
+    A run that was killed goes on from its last checkpoint with `resume`: the draws depend on the step alone, so on the
+    same hardware the weights are those of an unbroken run (with a budget in minutes, up to the clock).
 
     Args:
         config: The run.
@@ -279,8 +301,16 @@ def train(
         init: Checkpoint folder of the same shape to start from, instead of random weights.
         budget_minutes: Wall-clock budget; the schedule follows it. None: `config.steps` decides alone.
         device: Where to train.
+        resume: Go on with the interrupted run in `folder`.
+        save_every_s: Seconds between checkpoints.
         report: Takes progress lines.
+
+    Raises:
+        ValueError: There is no interrupted run to resume, or it had another config.
+        FloatingPointError: The run diverged.
     """
+    if resume:
+        check_same_config(config, folder)
     where = torch.device(device)
     torch.set_flush_denormal(True)  # the running average makes denormals, and they are slow on a CPU
     torch.manual_seed(config.seed)
@@ -302,20 +332,27 @@ def train(
         unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
     )
 
-    began = saved = time.monotonic()
+    now = load_state(folder / STATE_FOLDER, unet, average, optimizer) if resume else Progress()
+    pool = ClipPool(config.stages[now.stage], config.seed, where) if resume else None
+    if pool is not None:
+        pool.refill(now.rendered)
+
+    def write_state(target: Path) -> None:
+        save_state(target, unet, average, optimizer, now)
+
+    began, saved = time.monotonic() - now.minutes * 60, time.monotonic()
     recent: list[float] = []
-    pool: ClipPool | None = None
-    step = skipped = 0
     while True:
-        minutes = (time.monotonic() - began) / 60
-        progress = max(step / config.steps, minutes / budget_minutes if budget_minutes else 0.0)
-        if progress >= 1:
+        now.minutes = (time.monotonic() - began) / 60
+        share = max(now.step / config.steps, now.minutes / budget_minutes if budget_minutes else 0.0)
+        if share >= 1:
             break
-        stage = next(stage for stage in config.stages if progress < stage.until)
+        stage = next(stage for stage in config.stages if share < stage.until)
         if pool is None or pool.stage is not stage:
             pool = ClipPool(stage, config.seed, where)
             pool.fill(stage.pool // 4)
         pool.fill(stage.fresh)
+        now.stage, now.rendered, step = config.stages.index(stage), pool.rendered, now.step
 
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         frames = int(torch.randint(1, stage.max_frames + 1, (), generator=rng))
@@ -326,13 +363,13 @@ def train(
             loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip_norm)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, progress)
+            group["lr"] = learning_rate(config, step, share)
         if torch.isfinite(norm):
             optimizer.step()
         else:
-            skipped += 1
-            if skipped > MAX_SKIPPED:
-                raise FloatingPointError(f"step {step}: the gradient was not finite {skipped} times; the run diverged")
+            now.skipped += 1
+            if now.skipped > MAX_SKIPPED:
+                raise FloatingPointError(f"step {step}: the gradient was not finite {now.skipped} times; it diverged")
         optimizer.zero_grad(set_to_none=True)
         # An average over all steps at first, over the half-life later.
         keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
@@ -341,15 +378,31 @@ def train(
                 mean.lerp_(weight, 1 - keep)
 
         recent.append(loss.item())
-        step += 1
-        if step % 50 == 0:
-            report(
-                f"step {step}  loss {sum(recent) / len(recent):.4f}  {minutes:.1f} min  {stage.height}x{stage.width}"
-            )
+        now.step += 1
+        if now.step % 50 == 0:
+            mean = sum(recent) / len(recent)
+            report(f"step {now.step}  loss {mean:.4f}  {now.minutes:.1f} min  {stage.height}x{stage.width}")
             recent.clear()
-        if time.monotonic() - saved > 300:
-            save_checkpoint(folder, average, config)
+        if time.monotonic() - saved > save_every_s:
+            now.minutes = (time.monotonic() - began) / 60
+            save_checkpoint(folder, average, config, write_state)
             saved = time.monotonic()
     save_checkpoint(folder, average, config)
-    left_out = f", {skipped} left out for a gradient that was not finite" if skipped else ""
-    report(f"{step} steps{left_out}; checkpoint in {folder}")
+    left_out = f", {now.skipped} left out for a gradient that was not finite" if now.skipped else ""
+    report(f"{now.step} steps{left_out}; checkpoint in {folder}")
+
+
+def check_same_config(config: TrainConfig, folder: Path) -> None:
+    """See that `folder` holds an interrupted run of this config.
+
+    Raises:
+        ValueError: One line that says what is there instead.
+    """
+    if not (folder / STATE_FOLDER).is_dir():
+        raise ValueError(f"resume: {folder} holds no interrupted run")
+    held = json.loads((folder / "train_config.json").read_text())
+    wanted = json.loads(json.dumps(asdict(config)))
+    differing = [key for key in wanted if held.get(key) != wanted[key]]
+    if differing:
+        key = differing[0]
+        raise ValueError(f"resume: the run in {folder} had {key} {held.get(key)}, not {wanted[key]}")

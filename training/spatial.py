@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from diffusers.models.resnet import SpatioTemporalResBlock
@@ -64,7 +65,8 @@ def silence_temporal(unet: nn.Module) -> None:
             _zero(module.temporal_res_block.conv2)
         elif isinstance(module, TransformerSpatioTemporalModel):
             _zero(module.time_pos_embed.linear_2)
-            for block in module.temporal_transformer_blocks:
+            blocks: Any = module.temporal_transformer_blocks
+            for block in blocks:
                 _zero(block.ff_in.net[2])
                 _zero(block.ff.net[2])
                 for attention in (block.attn1, block.attn2):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from torch import Tensor
 
 from depth_engine import DepthEngine
@@ -30,6 +31,7 @@ from training.finetune import (
 )
 from training.loss import OneStepModel, align, depth_loss
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 SMALL = TrainConfig(
     channels=(32, 32),
     attention=(False, True),
@@ -183,6 +185,52 @@ def test_budget_stops_the_run(tmp_path: Path) -> None:
     train(replace(SMALL, steps=10**9), tmp_path / "model", budget_minutes=0.03, report=lines.append)
     assert "steps; checkpoint in" in lines[-1]
     assert DepthEngine.from_pretrained(tmp_path / "model", device="cpu").spec.window == 3
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+    """Float32, stages of both kinds; stopped twice, once within a stage and once at its border."""
+    config = replace(SMALL, bfloat16=False, steps=9, ema_half_life=3.0)
+    train(config, tmp_path / "unbroken", report=lambda line: None)
+    folder = tmp_path / "broken"
+    real = ClipPool.draw
+    for stop_at in (3, 7):
+        with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
+
+            def draw(self: ClipPool, frames: int, generator: torch.Generator, last: int = stop_at) -> tuple:
+                if generator.initial_seed() == last:  # seed 0: the step itself
+                    raise Killed
+                return real(self, frames, generator)
+
+            patch.setattr(ClipPool, "draw", draw)
+            train(config, folder, resume=folder.exists(), save_every_s=0, report=lambda line: None)
+        assert DepthEngine.from_pretrained(folder, device="cpu").spec.window == 3, "loadable whenever it is stopped"
+    train(config, folder, resume=True, report=lambda line: None)
+    expected, found = (load_file(path / "unet" / WEIGHTS) for path in (tmp_path / "unbroken", folder))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert not (folder / "resume").exists(), "a finished run has nothing to resume"
+    with pytest.raises(ValueError, match="holds no interrupted run"):
+        train(config, folder, resume=True)
+
+
+def test_another_config_is_not_resumed(tmp_path: Path) -> None:
+    train(SMALL, tmp_path / "model", report=lambda line: None)
+    (tmp_path / "model" / "resume").mkdir()
+    with pytest.raises(ValueError, match="had seed 0, not 5"):
+        train(replace(SMALL, seed=5), tmp_path / "model", resume=True)
+    with pytest.raises(ValueError, match="holds no state of this run"):
+        train(SMALL, tmp_path / "model", resume=True)
+
+
+def test_an_older_checkpoint_is_not_replaced_unasked(tmp_path: Path) -> None:
+    train(SMALL, tmp_path / "model", report=lambda line: None)
+    done = CliRunner().invoke(main, ["run", "-o", str(tmp_path / "model"), "--steps", "1"])
+    assert done.exit_code == 2 and "--overwrite replaces it" in done.stderr
+    done = CliRunner().invoke(main, ["run", "-o", str(tmp_path / "model"), "--resume"])
+    assert done.exit_code == 2 and "holds no interrupted run" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""What a training run needs to go on after a kill as if there had been none, as safetensors and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+STATE_FOLDER = "resume"  # within the checkpoint folder, so that both are replaced in one step
+
+
+@dataclass
+class Progress:
+    """Where the run is.
+
+    Attributes:
+        step: Steps done.
+        minutes: Wall-clock minutes spent so far; a budget counts them over all parts of the run.
+        stage: Index of the stage that the pool of clips belongs to.
+        rendered: Clips that the pool has rendered; with the seed this is the pool's content.
+        skipped: Steps left out because the gradient was not finite.
+    """
+
+    step: int = 0
+    minutes: float = 0.0
+    stage: int = -1
+    rendered: int = 0
+    skipped: int = 0
+
+
+def save_state(
+    folder: Path, unet: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write into `folder`, which the caller brings to its place.
+
+    Args:
+        folder: Made if it is not there.
+        unet: Weights that the optimiser works on, float32.
+        average: Their running average, float32.
+        optimizer: Its moments are kept per parameter name.
+        progress: Where the run is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, module in (("unet", unet), ("average", average)):
+        save_file(
+            {key: value.contiguous() for key, value in module.state_dict().items()}, folder / f"{name}.safetensors"
+        )
+    moments: dict[str, Tensor] = {}
+    for name, parameter in _named(unet, optimizer):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            moments[f"{name}|{key}"] = torch.as_tensor(value).contiguous()
+    save_file(moments, folder / "optimizer.safetensors")
+    (folder / "progress.json").write_text(json.dumps(vars(progress), indent=2) + "\n")
+
+
+def load_state(folder: Path, unet: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Fill weights, average and optimiser with what `save_state` wrote.
+
+    Raises:
+        ValueError: The folder holds no state, or one of another model.
+    """
+    try:
+        for name, module in (("unet", unet), ("average", average)):
+            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        moments = load_file(folder / "optimizer.safetensors")
+        progress = Progress(**json.loads((folder / "progress.json").read_text()))
+    except (OSError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"resume: {folder} holds no state of this run ({str(error).splitlines()[0]})") from error
+    parameters = dict(_named(unet, optimizer))
+    for entry, value in moments.items():
+        name, key = entry.rsplit("|", 1)
+        parameter = parameters[name]
+        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter)
+    return progress
+
+
+def _named(unet: nn.Module, optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, nn.Parameter]]:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return ((name, parameter) for name, parameter in unet.named_parameters() if id(parameter) in held)
