@@ -30,7 +30,7 @@ test: $(VENV)/installed
 # The bundled checkpoint, again from nothing (MINUTES on this machine).
 MINUTES ?= 90
 train: $(VENV)/installed
-	$(BIN)/depth-train run -o trained --minutes $(MINUTES) $(if $(wildcard trained/resume),--resume)
+	$(BIN)/depth-train run bundled -o trained --budget-minutes $(MINUTES) $(if $(wildcard trained/resume),--resume)
 	$(BIN)/depth-train score trained
 
 clean:

@@ -16,55 +16,70 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("config", default="bundled")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
-@click.option("--init", type=click.Path(path_type=Path), help="Checkpoint folder to go on from.")
-@click.option("--minutes", type=float, help="Wall-clock budget; the schedule is fitted to it.")
-@click.option("--steps", type=int, help="Steps at the most.  [default: 6000]")
-@click.option("--seed", type=click.IntRange(0), help="Of weights, draws and scenes.  [default: 0; with --init 1]")
+@click.option("--init", type=click.Path(path_type=Path), help="Checkpoint folder to start from.")
+@click.option("--budget-minutes", type=float, help="Wall-clock budget; the schedule is fitted to it.")
+@click.option("--steps", type=int, help="Steps at the most.  [default: the config's]")
+@click.option("--seed", type=click.IntRange(0), help="Of weights, draws and scenes.  [default: the config's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in the output folder.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of this command.")
+@click.option("--dry-run", is_flag=True, help="Print config, parameters and memory; train nothing.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run(
+    config: str,
     output: Path,
     init: Path | None,
-    minutes: float | None,
+    budget_minutes: float | None,
     steps: int | None,
     seed: int | None,
     device: str,
     resume: bool,
     overwrite: bool,
+    dry_run: bool,
     debug: bool,
 ) -> None:
-    """Train the bundled model on procedural scenes; leaves a loadable checkpoint every five minutes."""
+    """Train CONFIG (a preset, or a YAML file) on procedural scenes; loadable whenever it is stopped."""
     with told(debug, 2):
-        if minutes is not None and not minutes > 0:
-            raise ValueError(f"--minutes: {minutes:g} is not accepted; give minutes above 0")
+        from dataclasses import replace
+
+        from training.config import load_config
+
+        if budget_minutes is not None and not budget_minutes > 0:
+            raise ValueError(f"--budget-minutes: {budget_minutes:g} is not accepted; give minutes above 0")
         if steps is not None and steps < 1:
             raise ValueError(f"--steps: {steps} is not accepted; give a number from 1 up")
+        chosen = {"steps": steps, "seed": seed}
+        resolved = replace(load_config(config), **{name: value for name, value in chosen.items() if value is not None})
         if output.exists() and not (output / "train_config.json").is_file():
             raise ValueError(f"--output: {output} exists and is no checkpoint of this command; give another folder")
-        if output.exists() and not (resume or overwrite):
+        if output.exists() and not (resume or overwrite or dry_run):
             raise FileExistsError(f"--output: {output} exists; --resume goes on with it, --overwrite replaces it")
         if init is not None:
             resolve_checkpoint(init)
-        output.parent.mkdir(parents=True, exist_ok=True)
-
-        from dataclasses import replace
 
         from depth_engine.devices import choose_device
-        from training.config import TrainConfig
+        from training.finetune import check_same_config, train
+        from training.plan import describe_run
 
         where = choose_device(device)
-        config = TrainConfig() if init is None else TrainConfig.further()
-        chosen = {"steps": steps, "seed": seed}
-        config = replace(config, **{name: value for name, value in chosen.items() if value is not None})
-        from training.finetune import check_same_config, train
-
         if resume:
-            check_same_config(config, output)
+            check_same_config(resolved, output)
     with told(debug, 1):
-        train(config, output, budget_minutes=minutes, init=init, device=str(where), resume=resume, report=click.echo)
+        if dry_run:
+            click.echo(describe_run(resolved))
+            return
+        output.parent.mkdir(parents=True, exist_ok=True)
+        train(
+            resolved,
+            output,
+            budget_minutes=budget_minutes,
+            init=init,
+            device=str(where),
+            resume=resume,
+            report=click.echo,
+        )
 
 
 @main.command()

@@ -1,8 +1,18 @@
-"""What a training run is: one dataclass, written beside the weights it makes."""
+"""What a training run is: one dataclass, read from YAML and written beside the weights it makes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import types
+import typing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from depth_engine.settings import known_name
+
+PRESETS = Path(__file__).parent / "presets"
 
 
 @dataclass(frozen=True)
@@ -85,21 +95,94 @@ class TrainConfig:
     temporal_weight: float = 1.0
     seed: int = 0
     max_res: int = 256
-    # First what a single frame tells, on as many scenes as can be had. Then time. Then the size it will work at.
-    stages: tuple[Stage, ...] = (
-        Stage(0.45, 96, 160, batch=32, max_frames=1, clip_frames=3, pool=3000, fresh=2, spatial=True),
-        Stage(0.55, 144, 256, batch=12, max_frames=1, clip_frames=3, pool=800, fresh=1, spatial=True),
-        Stage(0.8, 96, 160, batch=6, max_frames=8, clip_frames=12, pool=800, fresh=1),
-        Stage(1.0, 144, 256, batch=3, max_frames=6, clip_frames=12, pool=300, fresh=1),
-    )
+    stages: tuple[Stage, ...] = ()
 
-    @classmethod
-    def further(cls) -> TrainConfig:
-        """Going on from a trained checkpoint: more scenes a step, and less weight on smoothness."""
-        stages = (Stage(1.0, 144, 256, batch=3, max_frames=8, clip_frames=12, pool=300, fresh=1),)
-        return cls(warmup=30, seed=1, stages=stages)
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be divisible by, pixels: two halvings of patches (SVD halves odd sizes)."""
+        return self.patch * 4
 
     @property
     def max_frames(self) -> int:
         """Longest clip of the run: the window that the model is made for."""
         return max(stage.max_frames for stage in self.stages)
+
+
+def preset_names() -> list[str]:
+    """Presets that come with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_config(name_or_path: str) -> TrainConfig:
+    """A preset by its name, or a YAML file with fields of `TrainConfig`.
+
+    Raises:
+        ValueError: One line that names the file, the field, its value and what is accepted.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PRESETS / f"{known_name('config', name_or_path, preset_names())}.yaml"
+    elif not path.is_file():
+        raise ValueError(f"config: no such file: {path}; presets: {', '.join(preset_names())}")
+    try:
+        held = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"config: {path} is not YAML ({str(error).splitlines()[0]})") from error
+    config = _build(TrainConfig, held, str(path))
+    _check(config, str(path))
+    return config
+
+
+def _check(config: TrainConfig, where: str) -> None:
+    """Refuse what no run could be made of.
+
+    Raises:
+        ValueError: Names the field.
+    """
+    ends = [stage.until for stage in config.stages]
+    if not ends or ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1:
+        raise ValueError(f"config: {where}: stages: until is {ends}; shares that rise to 1 are accepted")
+    if not len(config.channels) == len(config.attention) == len(config.heads):
+        raise ValueError(f"config: {where}: channels, attention and heads need one value per level each")
+    for number, stage in enumerate(config.stages):
+        if stage.height % config.multiple or stage.width % config.multiple:
+            size = f"{stage.width}x{stage.height}"
+            raise ValueError(f"config: {where}: stages[{number}]: {size} is not made of multiples of {config.multiple}")
+        if stage.clip_frames < stage.max_frames:
+            raise ValueError(
+                f"config: {where}: stages[{number}]: max_frames {stage.max_frames} is more than clip_frames "
+                f"{stage.clip_frames}"
+            )
+
+
+def _build(kind: Any, held: Any, where: str) -> Any:
+    """A dataclass from plain YAML data, every value checked against its field's type."""
+    if not isinstance(held, dict):
+        raise ValueError(f"config: {where}: {held!r} is not a mapping of names to values")
+    hints = typing.get_type_hints(kind)
+    for name in held:
+        try:
+            known_name("field", str(name), [field.name for field in fields(kind)])
+        except ValueError as error:
+            raise ValueError(f"config: {where}: {error}") from None
+    values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in held.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"config: {where}: {str(error).split('__init__() ')[-1]}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"config: {where}: {value!r} is not a list")
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(item, entry, f"{where}[{number}]") for number, entry in enumerate(value))
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and hint.__module__ == __name__:
+        return _build(hint, value, where)
+    accepted = {bool: bool, int: int, float: (int, float), str: str}[hint]
+    if not isinstance(value, accepted) or (hint is not bool and isinstance(value, bool)):
+        raise ValueError(f"config: {where}: {value!r} is not accepted; give a value of type {hint.__name__}")
+    if hint in (int, float) and value < 0 and not where.endswith("context_c_noise"):
+        raise ValueError(f"config: {where}: {value!r} is not accepted; give a number from 0 up")
+    return hint(value)

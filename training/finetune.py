@@ -69,7 +69,7 @@ def bundled_spec(config: TrainConfig) -> CheckpointSpec:
         window=config.max_frames,
         stride=config.max_frames // 2,
         steps=1,
-        multiple=config.patch * 4,
+        multiple=config.multiple,
         max_res=config.max_res,
     )
 

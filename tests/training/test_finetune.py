@@ -17,7 +17,7 @@ from depth_engine import DepthEngine
 from depth_engine.codec import PatchCodec, to_pixels
 from depth_engine.denoise import precondition
 from training.cli import main
-from training.config import Stage, TrainConfig
+from training.config import load_config
 from training.finetune import (
     ADDED_TIME_IDS,
     ClipPool,
@@ -32,18 +32,7 @@ from training.finetune import (
 from training.loss import OneStepModel, align, depth_loss
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-SMALL = TrainConfig(
-    channels=(32, 32),
-    attention=(False, True),
-    heads=(1, 2),
-    warmup=2,
-    steps=6,
-    stages=(
-        Stage(until=0.3, height=32, width=32, batch=3, max_frames=1, clip_frames=2, pool=8, fresh=1, spatial=True),
-        Stage(until=0.6, height=32, width=48, batch=2, max_frames=2, clip_frames=3, pool=8, fresh=1),
-        Stage(until=1.0, height=32, width=64, batch=1, max_frames=3, clip_frames=4, pool=4, fresh=1),
-    ),
-)
+SMALL = load_config("smoke")
 
 
 def test_normalized_disparity_is_one_affine_map_per_clip() -> None:
@@ -236,7 +225,7 @@ def test_an_older_checkpoint_is_not_replaced_unasked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["run", "-o", "x", "--minutes", "0"], "--minutes: 0"),
+        (["run", "-o", "x", "--budget-minutes", "0"], "--budget-minutes: 0"),
         (["run", "-o", "x", "--steps", "0"], "--steps: 0"),
         (["run", "-o", "x", "--device", "tpu"], "device: 'tpu'"),
         (["score", "no/such/folder/here"], "no such folder"),

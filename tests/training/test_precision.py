@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import TrainConfig
+from training.config import load_config
 from training.finetune import build_unet
 from training.precision import TemporalConv, convolve_time_in_2d
 
@@ -26,7 +26,7 @@ def test_convolution_over_time_is_the_same_in_two_axes(frames: int) -> None:
 
 
 def test_every_temporal_convolution_is_met_and_keeps_its_name() -> None:
-    unet = build_unet(TrainConfig(channels=(32, 32), attention=(False, True), heads=(1, 2)))
+    unet = build_unet(load_config("smoke"))
     names = list(unet.state_dict())
     convolve_time_in_2d(unet)
     assert list(unet.state_dict()) == names

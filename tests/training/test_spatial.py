@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from depth_engine.unet import DepthUNet
-from training.config import TrainConfig
+from training.config import load_config
 from training.finetune import build_unet
 from training.spatial import silence_temporal, spatial_only
 
@@ -15,7 +15,7 @@ from training.spatial import silence_temporal, spatial_only
 @pytest.fixture
 def unet() -> DepthUNet:
     torch.manual_seed(0)
-    return build_unet(TrainConfig(channels=(32, 32), attention=(False, True), heads=(1, 2)))
+    return build_unet(load_config("smoke"))
 
 
 def inputs() -> tuple[Tensor, ...]:

@@ -1,0 +1,83 @@
+"""Configs from YAML: what comes with the project loads, and mistakes get one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from training.cli import main
+from training.config import TrainConfig, load_config, preset_names
+from training.finetune import build_unet
+from training.plan import count_parameters, describe_run
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load_and_survive_json(name: str) -> None:
+    config = load_config(name)
+    assert config.stages[-1].until == 1
+    assert json.loads(json.dumps(asdict(config)))["stages"]
+
+
+def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    stage = {"until": 1.0, "height": 64, "width": 96, "batch": 1, "max_frames": 2, "clip_frames": 4, "pool": 4}
+    path.write_text(yaml.safe_dump({"learning_rate": 1, "stages": [{**stage, "fresh": 1}]}))
+    config = load_config(str(path))
+    assert config.learning_rate == 1.0 and config.patch == TrainConfig().patch
+    assert config.stages[0].width == 96 and not config.stages[0].spatial
+    assert config.max_frames == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", "field: 'learning_rat' is not known; did you mean 'learning_rate'?"),
+        ("learning_rate: fast", "learning_rate: 'fast' is not accepted; give a value of type float"),
+        ("steps: 1.5", "steps: 1.5 is not accepted; give a value of type int"),
+        ("steps: true", "steps: True is not accepted"),
+        ("steps: -1", "steps: -1 is not accepted; give a number from 0 up"),
+        ("channels: 32", "channels: 32 is not a list"),
+        ("- 1", "is not a mapping"),
+        ("a: [", "is not YAML"),
+        ("seed: 1", "stages: until is []"),
+        ("stages: [{until: 1.0, height: 32}]", "missing 6 required positional arguments"),
+        (
+            "stages: [{until: 1.0, height: 30, width: 32, batch: 1, max_frames: 1, clip_frames: 1, pool: 1, fresh: 1}]",
+            "stages[0]: 32x30 is not made of multiples of 16",
+        ),
+        (
+            "stages: [{until: 1.0, height: 32, width: 32, batch: 1, max_frames: 3, clip_frames: 2, pool: 1, fresh: 1}]",
+            "max_frames 3 is more than clip_frames 2",
+        ),
+    ],
+)
+def test_mistakes_get_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    done = CliRunner().invoke(main, ["run", str(path), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_unknown_presets_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean 'bundled'"):
+        load_config("bundle")
+    with pytest.raises(ValueError, match="no such file"):
+        load_config(str(tmp_path / "none.yaml"))
+
+
+def test_dry_run_prints_the_config_and_counts(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["run", "smoke", "-o", str(tmp_path / "out"), "--steps", "3", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "steps: 3" in done.output and "stage 3: trains" in done.output
+    assert not (tmp_path / "out").exists()
+    config = load_config("smoke")
+    whole, spatial = count_parameters(config)
+    assert whole == sum(parameter.numel() for parameter in build_unet(config).parameters()) > spatial > whole / 4
+    printed = describe_run(config)
+    assert yaml.safe_load(printed.split("\nstage 1")[0])["channels"] == [32, 32], "what is printed can be read back"
