@@ -110,9 +110,9 @@ def score(checkpoint: str, clips: int, frames: int, height: int, width: int, deb
         )
     click.echo("", err=True)
     click.echo(f"{clips} held-out scenes, {frames} frames of {width}x{height}; one scale and shift per clip, cap 80 m")
-    click.echo(f"{'':<22}{'AbsRel':>8}{'delta1':>8}{'jitter':>8}")
+    click.echo(f"{'':<22}{'AbsRel':>8}{'delta1':>8}{'jitter':>8}{'MFC [m]':>9}")
     for name, row in scores.items():
-        click.echo(f"{name:<22}{row.abs_rel:>8.3f}{row.delta1:>8.3f}{row.jitter:>8.4f}")
+        click.echo(f"{name:<22}{row.abs_rel:>8.3f}{row.delta1:>8.3f}{row.jitter:>8.4f}{row.mfc_m:>9.3f}")
 
 
 @main.command()

@@ -8,7 +8,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from depth_engine import DepthEngine
-from depth_engine.metrics import abs_rel, delta1, evaluate_disparity
+from depth_engine.consistency import multi_frame_consistency, visible_pairs
+from depth_engine.metrics import abs_rel, delta1, depth_from_disparity, evaluate_disparity
 from training.scenes import make_clips
 
 # The cap of the KITTI protocol (reference: DepthCrafter's and Video Depth Anything's evaluation code); sky is beyond
@@ -25,11 +26,13 @@ class Score:
         delta1: Share of pixels within a factor of 1.25.
         jitter: Mean |change of predicted disparity - change of true disparity| between neighbouring frames, after the
             fit, in shares of the clip's 2-98 % disparity range: what flickers. 0 for a constant would say nothing.
+        mfc_m: Multi-frame consistency (`depth_engine.consistency`), metres, where truth shows a still, visible point.
     """
 
     abs_rel: float
     delta1: float
     jitter: float
+    mfc_m: float
 
 
 def score_checkpoint(
@@ -56,11 +59,15 @@ def score_checkpoint(
         depth_m = clip.depth_m.numpy()
         valid = np.isfinite(depth_m)
         truth = np.where(valid, depth_m, MAX_DEPTH_M + 1)
+        K, poses = clip.K.numpy(), clip.world_from_camera.numpy()
+        visible = visible_pairs(depth_m, K, poses)
         rows["best constant"].append(_best_constant(truth))
         for name, settings in runs.items():
             prediction = engine.estimate(clip.rgb.numpy(), shots=False, **settings).values
             scores = evaluate_disparity(prediction, truth, valid, max_depth_m=MAX_DEPTH_M)
-            rows[name].append(Score(scores.abs_rel, scores.delta1, _jitter(prediction, clip.depth_m.numpy())))
+            aligned_m = depth_from_disparity(prediction, scores.scale, scores.shift, MAX_DEPTH_M)
+            mfc_m = multi_frame_consistency(aligned_m, K, poses, visible)
+            rows[name].append(Score(scores.abs_rel, scores.delta1, _jitter(prediction, depth_m), mfc_m))
         report(f"clip {seed + 1}/{clips}")
     return {name: Score(*np.mean([astuple(score) for score in scores], axis=0)) for name, scores in rows.items()}
 
@@ -71,7 +78,7 @@ def _best_constant(truth: np.ndarray) -> Score:
     weights = np.cumsum(1 / depths)
     constant = depths[np.searchsorted(weights, weights[-1] / 2)]
     guess = np.full_like(depths, constant)
-    return Score(abs_rel(guess, depths), delta1(guess, depths), float("nan"))
+    return Score(abs_rel(guess, depths), delta1(guess, depths), float("nan"), float("nan"))
 
 
 def _jitter(prediction: np.ndarray, depth_m: np.ndarray) -> float:

@@ -1,0 +1,33 @@
+"""Held-out scores: the rows mean what they say."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from depth_engine import DepthEngine, DepthVideo
+from training.scenes import make_clips
+from training.score import MAX_DEPTH_M, score_checkpoint
+
+
+def test_rows_of_the_bundled_checkpoint() -> None:
+    engine = DepthEngine.from_pretrained("bundled", device="cpu")
+    lines: list[str] = []
+    scores = score_checkpoint(engine, clips=1, frames=8, height=48, width=64, report=lines.append)
+    assert list(scores) == ["best constant", "single frames", "independent windows", "context windows"]
+    assert lines == ["clip 1/1"]
+    assert all(0 < row.abs_rel < 2 and 0 < row.delta1 < 1 for row in scores.values())
+    assert np.isnan(scores["best constant"].jitter) and scores["context windows"].mfc_m > 0
+
+
+def test_the_truth_itself_scores_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the true disparity in place of the network's, AbsRel is 0, delta1 is 1, nothing jitters."""
+    engine = DepthEngine.from_pretrained("bundled", device="cpu")
+    clip = make_clips([0], 6, 48, 64)[0]
+    disparity = 1 / np.minimum(clip.depth_m.numpy(), MAX_DEPTH_M)
+    truth = DepthVideo(disparity / disparity.max(), "disparity", np.arange(6) / 24, Fraction(24))
+    monkeypatch.setattr(DepthEngine, "estimate", lambda self, frames, **settings: truth)
+    row = score_checkpoint(engine, clips=1, frames=6, height=48, width=64, report=lambda line: None)["context windows"]
+    assert row.abs_rel < 0.01 and row.delta1 > 0.99 and row.jitter < 0.01
