@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from depth_engine.plain_data import from_plain
 from depth_engine.settings import known_name
 
 if TYPE_CHECKING:
@@ -84,13 +85,15 @@ class CheckpointSpec:
         """Read back what `to_json` wrote.
 
         Raises:
-            ValueError: If a field is missing or unknown.
+            ValueError: If a field is missing or unknown, or its value is not accepted.
         """
-        names = {field.name for field in fields(cls)}
-        missing, surplus = sorted(names - set(data)), sorted(set(data) - names)
-        if missing or surplus:
-            raise ValueError(f"{where}: fields missing: {missing or 'none'}; fields unknown: {surplus or 'none'}")
-        return cls(**{**data, "added_time_ids": tuple(data["added_time_ids"])})
+        spec = from_plain(cls, data, where)
+        for name in ("decode_chunk", "window", "stride", "steps", "multiple", "max_res"):
+            if getattr(spec, name) < 1:
+                raise ValueError(f"{where}: {name}: {getattr(spec, name)} is not accepted; give a number from 1 up")
+        if spec.stride > spec.window:
+            raise ValueError(f"{where}: stride: {spec.stride} is more than the window, {spec.window}")
+        return spec
 
 
 # reference: arXiv 2406.01493 and its released pipeline; CLIP of a zero image, RGB first, state = scaled input.

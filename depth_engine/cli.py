@@ -128,22 +128,13 @@ def estimate(
 
 
 @main.command()
-def models() -> None:
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def models(debug: bool) -> None:
     """Known checkpoints: what they give, where they come from, and their licences."""
-    from depth_engine.checkpoints import BUNDLED_FOLDER, KNOWN, SPECS, CheckpointSpec, read_json
+    with told(debug, 2):
+        from depth_engine.describe import describe_models
 
-    for name, known in KNOWN.items():
-        own = BUNDLED_FOLDER / "depth_engine.json"
-        spec = SPECS.get(name) or CheckpointSpec.from_json(read_json(own), str(own))
-        click.echo(f"{name}: {known.summary}")
-        click.echo(f"  source    {known.source}" + (f" on {known.base}" if known.base else ""))
-        click.echo(f"  licence   {known.licence}")
-        click.echo(f"  gives     {spec.kind}, longest side up to {spec.max_res} px, multiples of {spec.multiple}")
-        click.echo(
-            f"  defaults  window {spec.window}, stride {spec.stride}, steps {spec.steps}, "
-            f"strategy {spec.strategy}, sampler {spec.sampler}"
-        )
-    click.echo("Also: a folder in diffusers layout (--spec if it has no depth_engine.json), or owner/name@revision.")
+        click.echo("\n".join(describe_models()))
 
 
 @main.command()

@@ -69,3 +69,25 @@ def _describe_depth(sidecar: Path) -> Iterator[tuple[str, str]]:
     yield "source", str(content.get("source"))
     for key, value in content.get("settings", {}).items():
         yield f"  {key}", str(value)
+
+
+def describe_models() -> list[str]:
+    """Lines on the known checkpoints: what they give, where they come from, and their licences."""
+    from depth_engine.checkpoints import BUNDLED_FOLDER, KNOWN, SPECS, CheckpointSpec, read_json
+
+    lines = []
+    for name, known in KNOWN.items():
+        own = BUNDLED_FOLDER / "depth_engine.json"
+        spec = SPECS.get(name) or CheckpointSpec.from_json(read_json(own), str(own))
+        lines += [
+            f"{name}: {known.summary}",
+            f"  source    {known.source}" + (f" on {known.base}" if known.base else ""),
+            f"  licence   {known.licence}",
+            f"  gives     {spec.kind}, longest side up to {spec.max_res} px, multiples of {spec.multiple}",
+            f"  defaults  window {spec.window}, stride {spec.stride}, steps {spec.steps}, strategy {spec.strategy}, "
+            f"sampler {spec.sampler}",
+        ]
+    return [
+        *lines,
+        "Also: a folder in diffusers layout (--spec if it has no depth_engine.json), or owner/name@revision.",
+    ]

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from depth_engine.spool import Spool
 
 READ_AHEAD_BYTES = 128 * 2**20  # of frames at full size: twenty in HD, one in 8K
+_BROKE_OFF = "The source broke off: "  # begins the note that says so in the sidecar
 PREVIEW_WIDTH = 960  # each half; the preview is for looking, the archive for working
 
 
@@ -198,6 +199,7 @@ def run_job(
 
     shutil.rmtree(job.work_done, ignore_errors=True)  # left by a kill at the very end
     if job.resume and job.finished:
+        _tell_broken_again(job)
         return job.outputs
     info = probe(job.source)
     dtype = str(engine.dtype).removeprefix("torch.")
@@ -216,6 +218,18 @@ def run_job(
     if broken is not None:
         raise broken
     return job.outputs
+
+
+def _tell_broken_again(job: Job) -> None:
+    """A finished run of a source that broke off ends as it did the first time.
+
+    Raises:
+        DecodeError: The source broke off.
+    """
+    sidecar = read_sidecar(sidecar_path(job.folder / "depth"))
+    for note in sidecar.get("notes", []):
+        if note.startswith(_BROKE_OFF):
+            raise DecodeError(note.removeprefix(_BROKE_OFF), len(sidecar["times_s"]))
 
 
 def _publish(job: Job) -> None:
@@ -375,7 +389,7 @@ class _Run:
         }
         notes = list(self.info.notes)
         if self.broken is not None:
-            notes.append(f"The source broke off: {self.broken}")
+            notes.append(f"{_BROKE_OFF}{self.broken}")
         checkpoint = {"name": engine.files.name, "sha256": engine.weights_sha256}
         sidecar = make_sidecar(
             kind=engine.spec.kind,

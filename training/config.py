@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import types
-import typing
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from depth_engine.plain_data import from_plain
 from depth_engine.settings import known_name
 
 PRESETS = Path(__file__).parent / "presets"
@@ -128,7 +126,7 @@ def load_config(name_or_path: str) -> TrainConfig:
         held = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config: {path} is not YAML ({str(error).splitlines()[0]})") from error
-    config = _build(TrainConfig, held, str(path))
+    config = from_plain(TrainConfig, held, f"config: {path}")
     _check(config, str(path))
     return config
 
@@ -139,6 +137,9 @@ def _check(config: TrainConfig, where: str) -> None:
     Raises:
         ValueError: Names the field.
     """
+    for name, value in asdict(config).items():
+        if isinstance(value, (int, float)) and name != "context_c_noise" and value < 0:
+            raise ValueError(f"config: {where}: {name}: {value!r} is not accepted; give a number from 0 up")
     ends = [stage.until for stage in config.stages]
     if not ends or ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1:
         raise ValueError(f"config: {where}: stages: until is {ends}; shares that rise to 1 are accepted")
@@ -153,36 +154,3 @@ def _check(config: TrainConfig, where: str) -> None:
                 f"config: {where}: stages[{number}]: max_frames {stage.max_frames} is more than clip_frames "
                 f"{stage.clip_frames}"
             )
-
-
-def _build(kind: Any, held: Any, where: str) -> Any:
-    """A dataclass from plain YAML data, every value checked against its field's type."""
-    if not isinstance(held, dict):
-        raise ValueError(f"config: {where}: {held!r} is not a mapping of names to values")
-    hints = typing.get_type_hints(kind)
-    for name in held:
-        try:
-            known_name("field", str(name), [field.name for field in fields(kind)])
-        except ValueError as error:
-            raise ValueError(f"config: {where}: {error}") from None
-    values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in held.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ValueError(f"config: {where}: {str(error).split('__init__() ')[-1]}") from None
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"config: {where}: {value!r} is not a list")
-        item = typing.get_args(hint)[0]
-        return tuple(_convert(item, entry, f"{where}[{number}]") for number, entry in enumerate(value))
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and hint.__module__ == __name__:
-        return _build(hint, value, where)
-    accepted = {bool: bool, int: int, float: (int, float), str: str}[hint]
-    if not isinstance(value, accepted) or (hint is not bool and isinstance(value, bool)):
-        raise ValueError(f"config: {where}: {value!r} is not accepted; give a value of type {hint.__name__}")
-    if hint in (int, float) and value < 0 and not where.endswith("context_c_noise"):
-        raise ValueError(f"config: {where}: {value!r} is not accepted; give a number from 0 up")
-    return hint(value)

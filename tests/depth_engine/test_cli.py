@@ -231,6 +231,8 @@ def test_a_source_that_breaks_off_keeps_what_could_be_read(clip: Path, tmp_path:
     depth = DepthVideo.load(tmp_path / "out" / "broken")
     assert 30 <= len(depth) <= 60
     assert any("broke off" in note for note in depth.meta["notes"])
+    again = run("estimate", broken, "-o", tmp_path / "out", "--quiet", "--resume")
+    assert again.exit_code == 1 and "broken.mkv" in again.stderr, "it is not whole because it is finished"
     assert len(DepthVideo.load(tmp_path / "out" / "clip")) == 24, "the other input is done all the same"
 
 

@@ -15,6 +15,8 @@ from training.config import TrainConfig, load_config, preset_names
 from training.finetune import build_unet
 from training.plan import count_parameters, describe_run
 
+STAGES = "stages: [{until: 1.0, height: 32, width: 32, batch: 1, max_frames: 1, clip_frames: 1, pool: 1, fresh: 1}]"
+
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_load_and_survive_json(name: str) -> None:
@@ -40,12 +42,15 @@ def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
         ("learning_rate: fast", "learning_rate: 'fast' is not accepted; give a value of type float"),
         ("steps: 1.5", "steps: 1.5 is not accepted; give a value of type int"),
         ("steps: true", "steps: True is not accepted"),
-        ("steps: -1", "steps: -1 is not accepted; give a number from 0 up"),
+        ("steps: -1\n" + STAGES, "steps: -1 is not accepted; give a number from 0 up"),
         ("channels: 32", "channels: 32 is not a list"),
         ("- 1", "is not a mapping"),
         ("a: [", "is not YAML"),
         ("seed: 1", "stages: until is []"),
-        ("stages: [{until: 1.0, height: 32}]", "missing 6 required positional arguments"),
+        (
+            "stages: [{until: 1.0, height: 32}]",
+            "stages[0]: fields missing: batch, clip_frames, fresh, max_frames, pool, width",
+        ),
         (
             "stages: [{until: 1.0, height: 30, width: 32, batch: 1, max_frames: 1, clip_frames: 1, pool: 1, fresh: 1}]",
             "stages[0]: 32x30 is not made of multiples of 16",
