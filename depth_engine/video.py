@@ -361,6 +361,8 @@ def _decode_command(info: VideoInfo, start_s: float, pixel_format: str) -> list[
         "protocol_whitelist": LOCAL_PROTOCOLS,
         # A cut-off packet decodes to a picture that is half grey: leave it out.
         "fflags": "+discardcorrupt",
+        # With a thread per frame, what stands in for lost data depends on the load: another picture each time.
+        "thread_type": "slice",
     }
     # debug_ts: the decoder names the time of each frame, the only way to learn which one it calls corrupt.
     whole: list[str] = [*LOG_OPTIONS, "-debug_ts"]
