@@ -67,8 +67,7 @@ def multi_frame_consistency(
     _check(depth_m, K, world_from_camera)
     errors = []
     for n in range(1, len(depth_m)):
-        moved = project_depth(depth_m[n - 1], K, world_from_camera[n - 1], world_from_camera[n])
-        compared = np.isfinite(moved) & np.isfinite(depth_m[n]) & (depth_m[n] > 0)
+        moved, compared = _meet(depth_m, K, world_from_camera, n - 1, n)
         if visible is not None:
             compared &= visible[n - 1]
         if compared.any():
@@ -93,8 +92,7 @@ def temporal_alignment_error(depth_m: np.ndarray, K: np.ndarray, world_from_came
     errors = []
     for n in range(1, len(depth_m)):
         for source, target in ((n - 1, n), (n, n - 1)):
-            moved = project_depth(depth_m[source], K, world_from_camera[source], world_from_camera[target])
-            compared = np.isfinite(moved) & np.isfinite(depth_m[target]) & (depth_m[target] > 0)
+            moved, compared = _meet(depth_m, K, world_from_camera, source, target)
             if compared.any():
                 errors.append((np.abs(moved - depth_m[target])[compared] / depth_m[target][compared]).mean())
     if not errors:
@@ -120,6 +118,14 @@ def visible_pairs(
         with np.errstate(invalid="ignore"):
             pairs.append(np.abs(moved - depth_m[n]) <= tolerance * depth_m[n])
     return pairs
+
+
+def _meet(
+    depth_m: np.ndarray, K: np.ndarray, world_from_camera: np.ndarray, source: int, target: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame's depth moved to another, and the pixels where both have depth."""
+    moved = project_depth(depth_m[source], K, world_from_camera[source], world_from_camera[target])
+    return moved, np.isfinite(moved) & np.isfinite(depth_m[target]) & (depth_m[target] > 0)
 
 
 def _check(depth_m: np.ndarray, K: np.ndarray, world_from_camera: np.ndarray) -> None:

@@ -50,6 +50,8 @@ def run(
             raise ValueError(f"--budget-minutes: {budget_minutes:g} is not accepted; give minutes above 0")
         if steps is not None and steps < 1:
             raise ValueError(f"--steps: {steps} is not accepted; give a number from 1 up")
+        if resume and overwrite:
+            raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
         chosen = {"steps": steps, "seed": seed}
         resolved = replace(load_config(config), **{name: value for name, value in chosen.items() if value is not None})
         if output.exists() and not (output / "train_config.json").is_file():
@@ -159,7 +161,7 @@ def inspect(
     low, middle, high = numbers.depth_quantiles
     frames = sum(len(sequence.frames) for sequence in opened.sequences)
     click.echo(f"{dataset} ({reader.licence}): {len(opened.sequences)} sequences, {frames} frames, {len(opened)} clips")
-    click.echo(f"of {numbers.clips} clips: {', '.join(numbers.sizes)}; {numbers.valid_share:.1%} of the pixels valid, ")
+    click.echo(f"of {numbers.clips} clips: {', '.join(numbers.sizes)}; {numbers.valid_share:.1%} of the pixels valid,")
     click.echo(f"{numbers.sky_share:.1%} sky; depth {low:.2f} / {middle:.2f} / {high:.2f} {unit} at 2 / 50 / 98 %")
     click.echo(f"camera moves {numbers.motion:.3f} {unit} from frame to frame (median)")
     click.echo(f"contact sheet: {target}")

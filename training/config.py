@@ -140,6 +140,16 @@ def _check(config: TrainConfig, where: str) -> None:
     for name, value in asdict(config).items():
         if isinstance(value, (int, float)) and name != "context_c_noise" and value < 0:
             raise ValueError(f"config: {where}: {name}: {value!r} is not accepted; give a number from 0 up")
+    for name in ("steps", "warmup", "patch", "embedding_dim", "ema_half_life", "max_res"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"config: {where}: {name}: {getattr(config, name)} is not accepted; give 1 or more")
+    if config.decay_from >= 1:
+        raise ValueError(f"config: {where}: decay_from: {config.decay_from} is not accepted; give a share below 1")
+    for number, stage in enumerate(config.stages):
+        for name in ("height", "width", "batch", "max_frames", "clip_frames", "pool", "fresh"):
+            if getattr(stage, name) < 1:
+                value = getattr(stage, name)
+                raise ValueError(f"config: {where}: stages[{number}]: {name}: {value} is not accepted; give 1 or more")
     ends = [stage.until for stage in config.stages]
     if not ends or ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1:
         raise ValueError(f"config: {where}: stages: until is {ends}; shares that rise to 1 are accepted")

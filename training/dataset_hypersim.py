@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,12 +67,10 @@ class Hypersim(DatasetReader):
         height, width = distance_m.shape
         K = _intrinsics(projection, height, width)
         valid = known & np.isfinite(distance_m) & (distance_m > 0)
-        metres_per_unit = _metres_per_unit(detail.parent / "metadata_scene.csv")
-        positions = _read(detail / "camera_keyframe_positions.hdf5")
-        orientations = _read(detail / "camera_keyframe_orientations.hdf5")
+        orientations, positions_m = _camera_path(detail)
         pose = np.eye(4)
         pose[:3, :3] = orientations[number]
-        pose[:3, 3] = positions[number] * metres_per_unit
+        pose[:3, 3] = positions_m[number]
         return LoadedFrame(
             tone_map(_read(color_path).astype(np.float32), known),
             planar_depth(distance_m, K),
@@ -146,6 +145,14 @@ def _read(path: Path) -> np.ndarray:
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     with path.open(newline="") as file:
         yield from csv.DictReader(file)
+
+
+@functools.lru_cache(maxsize=16)  # a clip asks once per frame
+def _camera_path(detail: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Orientations `[N, 3, 3]` and positions `[N, 3]` in metres of a camera's key frames."""
+    metres_per_unit = _metres_per_unit(detail.parent / "metadata_scene.csv")
+    positions = _read(detail / "camera_keyframe_positions.hdf5")
+    return _read(detail / "camera_keyframe_orientations.hdf5"), positions * metres_per_unit
 
 
 def _metres_per_unit(path: Path) -> float:
