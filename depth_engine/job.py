@@ -33,7 +33,6 @@ from depth_engine.depth_files import DEPTH_FORMATS, depth_path, open_depth_sink
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
 from depth_engine.settings import RunSettings
-from depth_engine.shots import LOOK_AHEAD
 from depth_engine.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.video import DecodeError, Frame, VideoInfo, VideoWriter, probe, read_frames
 from depth_engine.video_probe import as_frame_rate
@@ -42,10 +41,10 @@ from depth_engine.visualize import colorize, shrink_to_width, side_by_side
 if TYPE_CHECKING:
     from depth_engine.checkpoints import CheckpointFiles
     from depth_engine.codec import ModelSize
-    from depth_engine.engine import DepthEngine
+    from depth_engine.engine import Carry, DepthEngine
     from depth_engine.spool import Spool
 
-READ_AHEAD_BYTES = 128 * 2**20  # of frames at full size: twenty in HD, one in 8K
+READ_AHEAD_BYTES = 128 * 2**20  # of frames at the model's size: several windows of most
 _BROKE_OFF = "The source broke off: "  # begins the note that says so in the sidecar
 PREVIEW_WIDTH = 960  # each half; the preview is for looking, the archive for working
 
@@ -277,25 +276,22 @@ class _Run:
         size = fit_size(self.info.height, self.info.width, self.engine.spec.multiple, self.settings.max_res)
         carry, done = self.spool.carry, self.spool.carry.frames_done
         with ExitStack() as stack:
-            # Decoding and cuts run ahead of the network, files are written behind it, each by a window or so.
-            frame_bytes = 3 * self.info.height * self.info.width
-            ahead = max(1, min(self.settings.window + LOOK_AHEAD, READ_AHEAD_BYTES // frame_bytes))
-            marked = stack.enter_context(
-                closing(read_ahead(self._note_shots(mark_frames(self._pictures(), self.job.shots)), ahead))
-            )
+            # Decoding, cuts and shrinking run ahead of the network, files are written behind it, each by a window or so.
+            frame_bytes = 3 * size.model_height * size.model_width
+            ahead = max(1, min(self.settings.window, READ_AHEAD_BYTES // frame_bytes))
+            pictures = self._note_shots(mark_frames(self._pictures(), self.job.shots))
+            small = ((size.shrink(frame[None])[0], starts) for frame, starts in pictures)
+            marked = stack.enter_context(closing(read_ahead(small, ahead)))
             self._open_outputs(stack)
             spooled = self.spool.frames((size.model_height, size.model_width))
-            write = partial(self._write_frame, size=size)
-            with WriteBehind(write, self.settings.window) as behind:
+            with WriteBehind(partial(self._keep, size=size), 2) as behind:
                 for index in range(carry.frames_read):
                     if next(marked, None) is None:
                         raise ValueError(f"resume: {self.job.source} has fewer frames than when the run began")
                     if index < done:
-                        behind.put(next(spooled))
+                        behind.put((next(spooled)[None], None))
                 for result in self.engine.windows(marked, self.settings, carry=carry):
-                    self.spool.append(result.depth.numpy(), result.carry)
-                    for depth in result.depth.numpy():
-                        behind.put(depth)
+                    behind.put((result.depth.numpy(), result.carry))
             self._close_outputs()
         self._write_texts(size)
         return self.broken
@@ -328,8 +324,16 @@ class _Run:
         self.preview: VideoWriter | None = None
         self.stack = stack
 
+    def _keep(self, finished: tuple[np.ndarray, Carry | None], size: ModelSize) -> None:
+        """Spool a window's depth `[n, h, w]`, unless it came from there, then write it. Runs in the writing thread."""
+        depth, carry = finished
+        if carry is not None:
+            self.spool.append(depth, carry)
+        for frame_depth in depth:
+            self._write_frame(frame_depth, size)
+
     def _write_frame(self, depth: np.ndarray, size: ModelSize) -> None:
-        """Give one frame's depth `[h, w]` to every output. Runs in the writing thread."""
+        """Give one frame's depth `[h, w]` to every output."""
         import torch
 
         full = size.restore(torch.from_numpy(depth)[None])[0].numpy()

@@ -10,6 +10,7 @@ import yaml
 from depth_engine.plain_data import from_plain
 from depth_engine.settings import known_name
 
+OPTIMIZERS = ("adamw", "muon")
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -25,7 +26,7 @@ class Stage:
         max_frames: Longest clip that a step sees; lengths are uniform from 1.
         clip_frames: Frames per rendered clip, from which steps cut.
         pool: Rendered clips kept for reuse; the oldest are replaced.
-        fresh: Clips rendered anew each step.
+        fresh: Clips rendered anew each step, on average.
         spatial: Train the spatial layers alone, on single frames; the temporal ones are skipped, which more than halves
             the cost of a picture.
     """
@@ -37,7 +38,7 @@ class Stage:
     max_frames: int
     clip_frames: int
     pool: int
-    fresh: int
+    fresh: float
     spatial: bool = False
 
 
@@ -57,10 +58,12 @@ class TrainConfig:
         own_context_probability: How often that context is the model's own prediction, as at inference.
         steps: Steps of the whole run, unless the time is up before.
         bfloat16: Run the network under autocast; weights, loss and optimiser stay float32.
+        optimizer: `adamw`, or `muon` for matrices and AdamW for the rest.
         learning_rate: Peak of AdamW's rate.
+        muon_learning_rate: Peak of Muon's rate, on AdamW's scale.
         decay_from: Share of the run from which the rate falls to zero as a cosine; before, it is held.
         warmup: Steps of linear warm-up.
-        weight_decay: AdamW's decoupled decay.
+        weight_decay: Decoupled decay.
         clip_norm: Gradient norm limit.
         ema_half_life: Steps after which a weight counts half in the average.
         affine_weight: Weight of the loss after one least-squares scale and shift per clip.
@@ -82,7 +85,9 @@ class TrainConfig:
     own_context_probability: float = 0.5
     steps: int = 20_000
     bfloat16: bool = True
+    optimizer: str = "muon"
     learning_rate: float = 8e-4
+    muon_learning_rate: float = 2e-3
     decay_from: float = 0.4
     warmup: int = 200
     weight_decay: float = 0.01
@@ -143,10 +148,15 @@ def _check(config: TrainConfig, where: str) -> None:
     for name in ("steps", "warmup", "patch", "embedding_dim", "ema_half_life", "max_res"):
         if getattr(config, name) < 1:
             raise ValueError(f"config: {where}: {name}: {getattr(config, name)} is not accepted; give 1 or more")
+    known_name("config: optimizer", config.optimizer, OPTIMIZERS)
     if config.decay_from >= 1:
         raise ValueError(f"config: {where}: decay_from: {config.decay_from} is not accepted; give a share below 1")
     for number, stage in enumerate(config.stages):
-        for name in ("height", "width", "batch", "max_frames", "clip_frames", "pool", "fresh"):
+        if stage.fresh <= 0:
+            raise ValueError(
+                f"config: {where}: stages[{number}]: fresh: {stage.fresh} is not accepted; give more than 0"
+            )
+        for name in ("height", "width", "batch", "max_frames", "clip_frames", "pool"):
             if getattr(stage, name) < 1:
                 value = getattr(stage, name)
                 raise ValueError(f"config: {where}: stages[{number}]: {name}: {value} is not accepted; give 1 or more")

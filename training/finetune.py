@@ -20,6 +20,7 @@ from depth_engine.codec import PatchCodec, to_pixels
 from depth_engine.unet import DepthUNet
 from training.config import Stage, TrainConfig
 from training.loss import OneStepModel, depth_loss
+from training.optimizers import make_optimizers, set_rate
 from training.precision import convolve_time_in_2d
 from training.scenes import FIRST_TRAINING_SEED, make_clips
 from training.spatial import silence_temporal, spatial_only
@@ -232,10 +233,10 @@ def training_loss(
     )
 
 
-def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
-    """Linear warm-up, a plateau, then a cosine to zero at the end of the run."""
+def rate_share(config: TrainConfig, step: int, progress: float) -> float:
+    """Share of the peak rate: linear warm-up, a plateau, then a cosine to zero at the end of the run."""
     falling = max(0.0, min(progress, 1.0) - config.decay_from) / (1 - config.decay_from)
-    return config.learning_rate * min(1, (step + 1) / config.warmup) * 0.5 * (1 + math.cos(math.pi * falling))
+    return min(1, (step + 1) / config.warmup) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def save_checkpoint(
@@ -328,17 +329,15 @@ def train(
     model = OneStepModel(
         unet, PatchCodec(config.patch), config.sigma, config.context_c_noise, ADDED_TIME_IDS, config.bfloat16
     )
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
-    )
+    optimizers = make_optimizers(unet, config)
 
-    now = load_state(folder / STATE_FOLDER, unet, average, optimizer) if resume else Progress()
+    now = load_state(folder / STATE_FOLDER, unet, average, optimizers) if resume else Progress()
     pool = ClipPool(config.stages[now.stage], config.seed, where) if resume else None
     if pool is not None:
         pool.refill(now.rendered)
 
     def write_state(target: Path) -> None:
-        save_state(target, unet, average, optimizer, now)
+        save_state(target, unet, average, optimizers, now)
 
     began, saved = time.monotonic() - now.minutes * 60, time.monotonic()
     recent: list[float] = []
@@ -351,8 +350,9 @@ def train(
         if pool is None or pool.stage is not stage:
             pool = ClipPool(stage, config.seed, where)
             pool.fill(stage.pool // 4)
-        pool.fill(stage.fresh)
-        now.stage, now.rendered, step = config.stages.index(stage), pool.rendered, now.step
+        step = now.step
+        pool.fill(int((step + 1) * stage.fresh) - int(step * stage.fresh))
+        now.stage, now.rendered = config.stages.index(stage), pool.rendered
 
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         frames = int(torch.randint(1, stage.max_frames + 1, (), generator=rng))
@@ -362,15 +362,15 @@ def train(
             loss = training_loss(model, rgb, target, config, rng)
             loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, share)
+        set_rate(optimizers.values(), rate_share(config, step, share))
         if torch.isfinite(norm):
-            optimizer.step()
+            for optimizer in optimizers.values():
+                optimizer.step()
         else:
             now.skipped += 1
             if now.skipped > MAX_SKIPPED:
                 raise FloatingPointError(f"step {step}: the gradient was not finite {now.skipped} times; it diverged")
-        optimizer.zero_grad(set_to_none=True)
+        unet.zero_grad(set_to_none=True)
         # An average over all steps at first, over the half-life later.
         keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
         with torch.no_grad():

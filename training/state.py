@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,11 @@ class Progress:
 
 
 def save_state(
-    folder: Path, unet: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    folder: Path,
+    unet: nn.Module,
+    average: nn.Module,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    progress: Progress,
 ) -> None:
     """Write into `folder`, which the caller brings to its place.
 
@@ -42,7 +46,7 @@ def save_state(
         folder: Made if it is not there.
         unet: Weights that the optimiser works on, float32.
         average: Their running average, float32.
-        optimizer: Its moments are kept per parameter name.
+        optimizers: By name; their moments are kept in the order of their parameters.
         progress: Where the run is.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,15 +55,18 @@ def save_state(
             {key: value.contiguous() for key, value in module.state_dict().items()}, folder / f"{name}.safetensors"
         )
     moments: dict[str, Tensor] = {}
-    for name, parameter in _named(unet, optimizer):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            moments[f"{name}|{key}"] = torch.as_tensor(value).contiguous()
+    for name, optimizer in optimizers.items():
+        for index, held in optimizer.state_dict()["state"].items():
+            for key, value in held.items():
+                moments[f"{name}|{index}|{key}"] = torch.as_tensor(value).contiguous()
     save_file(moments, folder / "optimizer.safetensors")
     (folder / "progress.json").write_text(json.dumps(vars(progress), indent=2) + "\n")
 
 
-def load_state(folder: Path, unet: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Fill weights, average and optimiser with what `save_state` wrote.
+def load_state(
+    folder: Path, unet: nn.Module, average: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
+) -> Progress:
+    """Fill weights, average and optimisers with what `save_state` wrote.
 
     Raises:
         ValueError: The folder holds no state, or one of another model.
@@ -71,14 +78,11 @@ def load_state(folder: Path, unet: nn.Module, average: nn.Module, optimizer: tor
         progress = Progress(**json.loads((folder / "progress.json").read_text()))
     except (OSError, RuntimeError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"resume: {folder} holds no state of this run ({str(error).splitlines()[0]})") from error
-    parameters = dict(_named(unet, optimizer))
-    for entry, value in moments.items():
-        name, key = entry.rsplit("|", 1)
-        parameter = parameters[name]
-        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter)
+    for name, optimizer in optimizers.items():
+        held: dict[int, dict[str, Tensor]] = {}
+        for entry, value in moments.items():
+            owner, index, key = entry.split("|")
+            if owner == name:
+                held.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": held, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress
-
-
-def _named(unet: nn.Module, optimizer: torch.optim.Optimizer) -> Iterable[tuple[str, nn.Parameter]]:
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    return ((name, parameter) for name, parameter in unet.named_parameters() if id(parameter) in held)

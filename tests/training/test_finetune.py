@@ -25,8 +25,8 @@ from training.finetune import (
     build_unet,
     crop,
     follow_context,
-    learning_rate,
     normalized_disparity,
+    rate_share,
     train,
 )
 from training.loss import OneStepModel, align, depth_loss
@@ -163,9 +163,9 @@ def test_zero_start_is_the_preconditioner_at_its_noise_level() -> None:
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
-    rates = [learning_rate(SMALL, step, step / 6) for step in range(7)]
-    assert rates[0] == pytest.approx(SMALL.learning_rate / 2)
-    assert rates[1:3] == [SMALL.learning_rate] * 2, "held until the fall begins"
+    rates = [rate_share(SMALL, step, step / 6) for step in range(7)]
+    assert rates[0] == pytest.approx(0.5)
+    assert rates[1:3] == [1.0, 1.0], "held until the fall begins"
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] == pytest.approx(0)
 
 
