@@ -276,7 +276,7 @@ class _Run:
         size = fit_size(self.info.height, self.info.width, self.engine.spec.multiple, self.settings.max_res)
         carry, done = self.spool.carry, self.spool.carry.frames_done
         with ExitStack() as stack:
-            # Decoding, cuts and shrinking run ahead of the network, files are written behind it, each by a window or so.
+            # Decoding, cuts and shrinking run ahead of the network, writing behind it, each by a window or so.
             frame_bytes = 3 * size.model_height * size.model_width
             ahead = max(1, min(self.settings.window, READ_AHEAD_BYTES // frame_bytes))
             pictures = self._note_shots(mark_frames(self._pictures(), self.job.shots))

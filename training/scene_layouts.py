@@ -26,6 +26,7 @@ from training.scene_objects import (
     add_house,
     add_lamp,
     add_log,
+    add_pales,
     add_person,
     add_plant,
     add_pole,
@@ -42,15 +43,18 @@ from training.scene_objects import (
 def _indoor(b: Builder, camera: CameraMotion) -> float:
     """A room, a corridor or a tabletop; returns the field of view in degrees."""
     rng = b.rng
-    kind = rng.choice(("room", "room", "room", "corridor", "table"))
+    kind = rng.choice(("room", "room", "room", "corridor", "table", "exhibit"))
     w, d, h = rng.uniform(2.8, 8), rng.uniform(3, 9), rng.uniform(2.3, 3.4)
+    if kind == "exhibit":
+        w, d, h = rng.uniform(5, 11), rng.uniform(6, 11), rng.uniform(2.6, 4.5)
     if kind == "corridor":
         w, d = rng.uniform(1.6, 3.2), rng.uniform(8, 22)
     wall = b.mat(rng.choice(("plain", "plain", "plain", "masonry", "picture", "stripes")))
     if b.materials[wall].pattern == 0:
         b.materials[wall].contrast *= 0.6
     floor = b.mat(rng.choice(("wood", "wood", "tiles", "plain", "soil", "asphalt", "picture")))
-    ceiling = b.mat("plain", color_a=hsv(rng, (0.05, 0.15), (0.0, 0.1), (0.6, 0.95)))
+    dark = rng.random() < (0.6 if kind == "exhibit" else 0.1)
+    ceiling = b.mat("plain", color_a=hsv(rng, (0.05, 0.15), (0.0, 0.1), (0.02, 0.15) if dark else (0.6, 0.95)))
     b.plane(np.zeros(3), np.eye(3), floor)
     b.plane(np.array([0, -h, 0.0]), np.eye(3), ceiling)
     for quarter in range(4):
@@ -89,6 +93,9 @@ def _indoor(b: Builder, camera: CameraMotion) -> float:
         b.add(BOX, (0, up / 2, 0), (tw * 0.8, up, td * 0.5), b.mat("wood"))
         add_clutter(b, tw, td, up + 0.025, rng.randint(3, 7))
         b.taken.append((tx, tz, 0.8))
+
+    if kind == "exhibit":
+        _exhibit(b, camera, w, d, wall)
 
     makers: list[Maker] = [
         build_table,
@@ -136,6 +143,23 @@ def _indoor(b: Builder, camera: CameraMotion) -> float:
     camera.travel_m, camera.speed_m = travel, rng.uniform(0.0, 0.08)
     camera.limits_m = (w / 2 - margin, d / 2 - margin)
     return fov_deg
+
+
+def _exhibit(b: Builder, camera: CameraMotion, w: float, d: float, wall: int) -> None:
+    """Something large in the middle of the room, often coloured as the walls are, often behind a low fence."""
+    rng = b.rng
+    camera.position = np.array([rng.uniform(-0.25, 0.25) * w, rng.uniform(1.0, 1.9), -d / 2 + rng.uniform(0.6, 1.5)])
+    camera.yaw, camera.pitch = rng.gauss(0, 0.15), math.radians(rng.uniform(-12, 2))
+    x, z = rng.uniform(-0.25, 0.25) * w, rng.uniform(-0.15, 0.2) * d
+    b.claim(x, z, 1.2)
+    rng.choice((add_animal, add_animal, add_plant, add_person))(b, x, z, rng.uniform(1.0, 1.8))
+    if rng.random() < 0.6:
+        for primitive in b.primitives:
+            if primitive.thing == b.thing and not primitive.leaf_m:
+                primitive.material = wall
+    if rng.random() < 0.6:
+        ahead = camera.position[2] + rng.uniform(1.0, 2.0)
+        add_pales(b, rng.uniform(-1, 1), ahead, rng.gauss(0, 0.12), rng.uniform(0.5, 1.0), rng.uniform(3, 8))
 
 
 def _scatter(b: Builder, makers: Sequence[Maker], count: int, half_angle: float, near: float, far: float) -> None:

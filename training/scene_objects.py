@@ -234,16 +234,35 @@ def add_house(b: Builder, x: float, z: float, size: float) -> None:
 
 
 def add_fence(b: Builder, x: float, z: float, size: float) -> None:
-    """Put a fence of about this size on the ground at (x, z)."""
+    """Put a fence of about this size on the ground at (x, z): closed, or of pales that show what is behind."""
     rng = b.rng
-    b.at(x, z, rng.gauss(0, 0.5))
-    h, length = rng.uniform(0.6, 2.4), rng.uniform(3, 20)
+    yaw, h, length = rng.gauss(0, 0.5), rng.uniform(0.6, 2.4), rng.uniform(3, 20)
+    if rng.random() < 0.4:
+        add_pales(b, x, z, yaw, 0.6 * h, min(length, 8.0))
+        return
+    b.at(x, z, yaw)
     b.add(
         BOX,
         (0, h / 2, 0),
         (length, h, rng.uniform(0.05, 0.4)),
         b.mat(rng.choice(("stripes", "masonry", "wood", "plain"))),
     )
+
+
+def add_pales(b: Builder, x: float, z: float, yaw: float, height_m: float, length_m: float) -> None:
+    """Put a fence of pales on two rails, centred at (x, z)."""
+    rng = b.rng
+    b.at(x, z, yaw)
+    wood = (
+        b.mat("plain", color_a=hsv(rng, (0.05, 0.15), (0.0, 0.1), (0.7, 1.0))) if rng.random() < 0.5 else b.mat("wood")
+    )
+    count = rng.randint(8, 20)
+    pitch = length_m / count
+    width = pitch * rng.uniform(0.15, 0.65)
+    for pale in range(count):
+        b.add(BOX, ((pale - (count - 1) / 2) * pitch, height_m / 2, 0), (width, height_m, 0.03), wood)
+    for up in (0.25, 0.75):
+        b.add(BOX, (0, up * height_m, 0.03), (length_m, 0.08, 0.03), wood)
 
 
 def add_pole(b: Builder, x: float, z: float, size: float) -> None:
