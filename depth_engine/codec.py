@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depth_engine.checkpoints import CheckpointFiles, load_model, read_json
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLTemporalDecoder
 
@@ -40,6 +42,10 @@ class Codec(Protocol):
 
     def decode_depth(self, latents: Tensor) -> Tensor:
         """Depth in [0, 1], `[T, H, W]`, of one chunk of depth latents."""
+        ...
+
+    def decode_pixels(self, latents: Tensor) -> Tensor:
+        """Depth pixels `[T, H, W]` of one chunk of depth latents, unclipped; differentiable."""
         ...
 
 
@@ -107,16 +113,36 @@ class VaeCodec:
 
     def decode_depth(self, latents: Tensor) -> Tensor:
         """Depth in [0, 1], `[T, H, W]`, of one chunk; the temporal decoder mixes the frames of a chunk."""
-        scaled = (latents / self.scaling_factor).to(self.vae.device, self.vae.dtype)
-        pixels = self.vae.decode(scaled, num_frames=len(latents)).sample.float()  # type: ignore[union-attr]
+        pixels = self._decode(latents)
         if self.to_depth == "mean_then_clip":
             return (pixels.mean(dim=1).clamp(-1, 1) + 1) / 2
         return (pixels / 2 + 0.5).clamp(0, 1).mean(dim=1)
+
+    def decode_pixels(self, latents: Tensor) -> Tensor:
+        """Depth pixels `[T, H, W]` around [-1, 1] of one chunk: the channels' mean, unclipped."""
+        return self._decode(latents).mean(dim=1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        scaled = (latents / self.scaling_factor).to(self.vae.device, self.vae.dtype)
+        return self.vae.decode(scaled, num_frames=len(latents)).sample.float()  # type: ignore[union-attr]
 
     def _encode(self, pixels: Tensor) -> Tensor:
         frames = pixels.to(self.vae.device, self.vae.dtype).split(1)
         modes = [self.vae.encode(frame).latent_dist.mode() for frame in frames]  # type: ignore[union-attr]
         return torch.cat(modes).float()
+
+
+def load_codec(files: CheckpointFiles, dtype: torch.dtype, device: torch.device) -> Codec:
+    """The codec of a checkpoint, frozen: its patch codec, or its base's VAE."""
+    if files.codec_config:
+        return PatchCodec(read_json(files.codec_config)["patch"])
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    # SVD's VAE overflows in float16, and says so in its config; load it wide at once.
+    force_upcast = read_json(files.base / "vae" / "config.json").get("force_upcast", True)
+    wide = torch.float32 if dtype == torch.float16 and force_upcast else dtype
+    vae = load_model(AutoencoderKLTemporalDecoder, files.base / "vae", wide, device)
+    return VaeCodec(vae, files.spec.scale_condition, files.spec.to_depth)
 
 
 class ChunkedDecoder:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 
 from depth_engine.checkpoints import CheckpointFiles, check_no_faults, files_sha256, read_json, weight_files
@@ -94,7 +93,11 @@ def load_embedder(files: CheckpointFiles, width: int, device: torch.device, dtyp
 def cache_folder() -> Path:
     """Where computed constants are kept: `DEPTH_ENGINE_CACHE`, else the user's cache folder."""
     chosen = os.environ.get("DEPTH_ENGINE_CACHE")
-    return Path(chosen) if chosen else user_cache_path("depth-engine")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path  # here: training from a bare checkout does without it
+
+    return user_cache_path("depth-engine")
 
 
 def _zero_image_embedding(folder: Path, mean: Tensor, std: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from depth_engine.checkpoints import CheckpointFiles, CheckpointSpec, load_model, read_json, resolve_checkpoint
-from depth_engine.codec import ChunkedDecoder, Codec, ModelSize, PatchCodec, VaeCodec, fit_size, to_pixels
+from depth_engine.codec import ChunkedDecoder, Codec, ModelSize, fit_size, load_codec, to_pixels
 from depth_engine.denoise import WindowTask, denoise_window
 from depth_engine.devices import choose_device, choose_dtype
 from depth_engine.embed import Embedder, load_embedder
@@ -125,7 +125,7 @@ class DepthEngine:
         precision = choose_dtype(dtype, where)
         files = resolve_checkpoint(name_or_folder, spec=spec, base=base)
         unet = load_model(DepthUNet, files.unet, precision, where)
-        codec = _load_codec(files, precision, where)
+        codec = load_codec(files, precision, where)
         width = unet.config["cross_attention_dim"]
         embedder = load_embedder(files, width[0] if isinstance(width, (list, tuple)) else width, where, precision)
         return cls(files, unet, codec, embedder, where)
@@ -430,18 +430,6 @@ class _Lookahead:
         frame = self._next[0]
         self._next = next(self._marked, None)
         return frame
-
-
-def _load_codec(files: CheckpointFiles, dtype: torch.dtype, device: torch.device) -> Codec:
-    if files.codec_config:
-        return PatchCodec(read_json(files.codec_config)["patch"])
-    from diffusers import AutoencoderKLTemporalDecoder
-
-    # SVD's VAE overflows in float16, and says so in its config; load it wide at once.
-    force_upcast = read_json(files.base / "vae" / "config.json").get("force_upcast", True)
-    wide = torch.float32 if dtype == torch.float16 and force_upcast else dtype
-    vae = load_model(AutoencoderKLTemporalDecoder, files.base / "vae", wide, device)
-    return VaeCodec(vae, files.spec.scale_condition, files.spec.to_depth)
 
 
 def _channels_first(frame: np.ndarray | Tensor, index: int) -> Tensor:

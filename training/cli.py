@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -23,9 +24,12 @@ def main() -> None:
 @click.option("--steps", type=int, help="Steps at the most.  [default: the config's]")
 @click.option("--seed", type=click.IntRange(0), help="Of weights, draws and scenes.  [default: the config's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--log", type=click.Path(path_type=Path), help="Folder for TensorBoard's curves and pictures.")
+@click.option("--save-every", type=float, default=5, show_default=True, help="Minutes between checkpoints.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in the output folder.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of this command.")
 @click.option("--dry-run", is_flag=True, help="Print config, parameters and memory; train nothing.")
+@click.option("--quiet", is_flag=True, help="No progress bar; a line every 50 steps.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run(
     config: str,
@@ -35,12 +39,18 @@ def run(
     steps: int | None,
     seed: int | None,
     device: str,
+    log: Path | None,
+    save_every: float,
     resume: bool,
     overwrite: bool,
     dry_run: bool,
+    quiet: bool,
     debug: bool,
 ) -> None:
-    """Train CONFIG (a preset, or a YAML file) on procedural scenes; loadable whenever it is stopped."""
+    """Train CONFIG (a preset, or a YAML file); the output is loadable whenever it is stopped.
+
+    Several processes: accelerate launch -m training.cli run CONFIG -o FOLDER
+    """
     with told(debug, 2):
         from dataclasses import replace
 
@@ -50,6 +60,8 @@ def run(
             raise ValueError(f"--budget-minutes: {budget_minutes:g} is not accepted; give minutes above 0")
         if steps is not None and steps < 1:
             raise ValueError(f"--steps: {steps} is not accepted; give a number from 1 up")
+        if not save_every > 0:
+            raise ValueError(f"--save-every: {save_every:g} is not accepted; give minutes above 0")
         if resume and overwrite:
             raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
         chosen = {"steps": steps, "seed": seed}
@@ -80,7 +92,10 @@ def run(
             init=init,
             device=str(where),
             resume=resume,
+            save_every_s=60 * save_every,
+            log_folder=log,
             report=click.echo,
+            bar=not quiet and sys.stderr.isatty(),
         )
 
 

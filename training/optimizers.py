@@ -1,4 +1,4 @@
-"""What moves the weights: AdamW, or Muon for matrices with AdamW for the rest."""
+"""What moves the weights: Adam, AdamW, or Muon for matrices with AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.op
         if matrices:
             optimizers["muon"] = KernelMuon(matrices, config.muon_learning_rate, config.weight_decay)
     if parameters:
-        optimizers["adamw"] = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=True
+        adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        decay = 0.0 if config.optimizer == "adam" else config.weight_decay  # Adam's own is no decoupled decay
+        optimizers["adam"] = adam(
+            parameters, lr=config.learning_rate, weight_decay=decay, betas=(0.9, 0.99), fused=True
         )
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:

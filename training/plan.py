@@ -9,31 +9,39 @@ import torch
 import yaml
 from torch import Tensor
 
-from depth_engine.codec import PatchCodec
+from depth_engine.checkpoints import resolve_checkpoint
+from depth_engine.unet import DepthUNet
 from training.config import Stage, TrainConfig
-from training.finetune import ADDED_TIME_IDS, build_unet
-from training.loss import OneStepModel
-from training.spatial import spatial_only
+from training.spatial import choose_trained, spatial_only
+from training.start import build_unet, checkpoint_spec, start_model
 
 _BYTES = 4  # float32: weights, gradients, moments, average
 
 
-def count_parameters(config: TrainConfig) -> tuple[int, int]:
-    """Parameters of the whole UNet and of its spatial half."""
-    unet = build_unet(config)
-    whole = sum(parameter.numel() for parameter in unet.parameters())
-    with spatial_only(unet):
-        spatial = sum(parameter.numel() for parameter in unet.parameters())
-    return whole, spatial
+def count_parameters(config: TrainConfig, trains: str = "all") -> tuple[int, int]:
+    """Parameters of the whole UNet, and those that a stage trains. No weights are read.
+
+    Raises:
+        ValueError: The base's config can't be found.
+    """
+    with torch.device("meta"):
+        unet = _unread_unet(config)
+    choose_trained(unet, trains)
+    counts = [parameter.numel() for parameter in unet.parameters()]
+    return sum(counts), sum(parameter.numel() for parameter in unet.parameters() if parameter.requires_grad)
 
 
-def saved_bytes_per_pixel(config: TrainConfig, spatial: bool) -> float:
+def _unread_unet(config: TrainConfig) -> DepthUNet:
+    if not config.base:
+        return build_unet(config)
+    files = resolve_checkpoint(config.base, spec=checkpoint_spec(config))
+    return DepthUNet.from_config(DepthUNet.load_config(files.unet))  # type: ignore[return-value, arg-type]
+
+
+def saved_bytes_per_pixel(config: TrainConfig, spatial_alone: bool) -> float:
     """What the graph of a forward pass keeps for the backward one, measured on a clip of two 64x64 frames."""
-    unet = build_unet(config)
-    model = OneStepModel(
-        unet, PatchCodec(config.patch), config.sigma, config.context_c_noise, ADDED_TIME_IDS, config.bfloat16
-    )
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
+    model, _ = start_model(config, None, torch.device("cpu"))
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.unet.parameters()}
     kept: dict[int, Tensor] = {}  # the tensors too: an address may be given out again
 
     def keep(tensor: Tensor) -> Tensor:
@@ -42,7 +50,7 @@ def saved_bytes_per_pixel(config: TrainConfig, spatial: bool) -> float:
         return tensor
 
     rgb = torch.zeros(1, 2, 3, 64, 64)
-    with spatial_only(unet) if spatial else contextlib.nullcontext():
+    with spatial_only(model.unet) if spatial_alone else contextlib.nullcontext():
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             model.predict(rgb, rgb[:, :0, 0])
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / (2 * 64 * 64)
@@ -50,26 +58,26 @@ def saved_bytes_per_pixel(config: TrainConfig, spatial: bool) -> float:
 
 def estimate_memory(config: TrainConfig, stage: Stage) -> tuple[int, int, int]:
     """Bytes of weights and their company, of what the backward pass needs, and of the pool of clips, in a stage."""
-    whole, spatial = count_parameters(config)
-    trained = spatial if stage.spatial else whole
+    whole, trained = count_parameters(config, stage.trains)
     weights = (2 * whole + 3 * trained) * _BYTES  # weights and average; gradient and two moments
-    pixels = stage.batch * stage.max_frames * stage.height * stage.width
-    pool = stage.pool * stage.clip_frames * stage.height * stage.width * (3 + _BYTES)
-    return weights, round(pixels * saved_bytes_per_pixel(config, stage.spatial)), pool
+    pixels = stage.batch // stage.accumulate * stage.max_frames * stage.height * stage.width
+    pool = stage.pool * stage.clip_frames * stage.height * stage.width * (3 + _BYTES + 1)
+    per_pixel = saved_bytes_per_pixel(config, stage.trains == "spatial_alone")
+    return weights, round(pixels * per_pixel), pool
 
 
 def describe_run(config: TrainConfig) -> str:
     """The resolved config as YAML, then parameters and memory of each stage."""
     plain = asdict(config)
     plain["stages"] = [dict(stage) for stage in plain["stages"]]
+    plain["sources"] = [dict(source) for source in plain["sources"]]
     lists = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
     lines = [yaml.safe_dump(lists, sort_keys=False).rstrip()]
-    whole, spatial = count_parameters(config)
     for number, stage in enumerate(config.stages):
         weights, activations, pool = estimate_memory(config, stage)
-        trained = spatial if stage.spatial else whole
+        whole, trained = count_parameters(config, stage.trains)
         lines.append(
-            f"stage {number + 1}: trains {trained / 1e6:.1f} of {whole / 1e6:.1f} M parameters, "
+            f"stage {number + 1}: {stage.objective}, trains {trained / 1e6:.1f} of {whole / 1e6:.1f} M parameters, "
             f"{stage.batch} clips of up to {stage.max_frames} frames at {stage.width}x{stage.height}; about "
             f"{(weights + activations + pool) / 2**30:.1f} GiB ({weights / 2**30:.2f} weights and optimiser, "
             f"{activations / 2**30:.2f} activations, {pool / 2**30:.2f} pool of clips), and PyTorch itself"

@@ -1,4 +1,4 @@
-"""The spatial half of SVD's UNet by itself, for training on single frames."""
+"""The spatial half of SVD's UNet by itself, and the temporal half, for training one without the other."""
 
 from __future__ import annotations
 
@@ -51,6 +51,27 @@ def spatial_only(unet: nn.Module) -> Iterator[None]:
     finally:
         for owner, name, module in taken:
             setattr(owner, name, module)
+
+
+def temporal_modules(unet: nn.Module) -> Iterator[nn.Module]:
+    """The layers that SVD added to a network of images: convolutions and attention over time, and the blending."""
+    for module in unet.modules():
+        if isinstance(module, SpatioTemporalResBlock):
+            yield from (module.temporal_res_block, module.time_mixer)
+        elif isinstance(module, TransformerSpatioTemporalModel):
+            yield from (module.temporal_transformer_blocks, module.time_pos_embed, module.time_mixer)
+
+
+def choose_trained(unet: nn.Module, trains: str) -> None:
+    """Let the spatial layers, the temporal ones or all of them take gradients.
+
+    Args:
+        unet: The network.
+        trains: `Stage.trains`.
+    """
+    unet.requires_grad_(trains != "temporal")
+    for module in temporal_modules(unet):
+        module.requires_grad_(trains in ("temporal", "all"))
 
 
 @torch.no_grad()

@@ -22,15 +22,17 @@ class Progress:
         step: Steps done.
         minutes: Wall-clock minutes spent so far; a budget counts them over all parts of the run.
         stage: Index of the stage that the pool of clips belongs to.
-        rendered: Clips that the pool has rendered; with the seed this is the pool's content.
+        loaded: Clips that the pool has loaded; with the seed this is the pool's content.
         skipped: Steps left out because the gradient was not finite.
+        saved_step: Step of the checkpoint saved before.
     """
 
     step: int = 0
     minutes: float = 0.0
-    stage: int = -1
-    rendered: int = 0
+    stage: int = 0
+    loaded: int = 0
     skipped: int = 0
+    saved_step: int = 0
 
 
 def save_state(
@@ -65,7 +67,7 @@ def save_state(
 
 def load_state(
     folder: Path, unet: nn.Module, average: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
-) -> Progress:
+) -> None:
     """Fill weights, average and optimisers with what `save_state` wrote.
 
     Raises:
@@ -75,8 +77,7 @@ def load_state(
         for name, module in (("unet", unet), ("average", average)):
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
         moments = load_file(folder / "optimizer.safetensors")
-        progress = Progress(**json.loads((folder / "progress.json").read_text()))
-    except (OSError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, RuntimeError) as error:
         raise ValueError(f"resume: {folder} holds no state of this run ({str(error).splitlines()[0]})") from error
     for name, optimizer in optimizers.items():
         held: dict[int, dict[str, Tensor]] = {}
@@ -85,4 +86,3 @@ def load_state(
             if owner == name:
                 held.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": held, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from training.cli import main
 from training.config import TrainConfig, load_config, preset_names
-from training.finetune import build_unet
 from training.plan import count_parameters, describe_run
+from training.start import build_unet
 
 STAGES = "stages: [{until: 1.0, height: 32, width: 32, batch: 1, max_frames: 1, clip_frames: 1, pool: 1, fresh: 1}]"
 
@@ -31,7 +31,7 @@ def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({"learning_rate": 1, "stages": [{**stage, "fresh": 1}]}))
     config = load_config(str(path))
     assert config.learning_rate == 1.0 and config.patch == TrainConfig().patch
-    assert config.stages[0].width == 96 and not config.stages[0].spatial
+    assert config.stages[0].width == 96 and config.stages[0].trains == "all"
     assert config.max_frames == 2
 
 
@@ -63,6 +63,14 @@ def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
             "stages: [{until: 1.0, height: 32, width: 32, batch: 1, max_frames: 3, clip_frames: 2, pool: 1, fresh: 1}]",
             "max_frames 3 is more than clip_frames 2",
         ),
+        (STAGES.replace("fresh: 1", "fresh: 0"), "stages[0]: fresh: 0.0 is not accepted; give more than 0"),
+        (STAGES.replace("fresh: 1", "fresh: 1, min_frames: 2"), "min_frames 2 is more than max_frames 1"),
+        (STAGES.replace("fresh: 1", "fresh: 1, accumulate: 2"), "accumulate: 2 does not divide the batch, 1"),
+        (STAGES.replace("fresh: 1", "fresh: 1, objective: gan"), "objective: 'gan' is not known"),
+        (STAGES.replace("fresh: 1", "fresh: 1, trains: spatia"), "did you mean 'spatial'?"),
+        ("optimizer: lion\n" + STAGES, "optimizer: 'lion' is not known"),
+        ("sources: []\n" + STAGES, "sources: one or more are needed"),
+        ("window: 4\nstride: 5\n" + STAGES, "stride: 5 is more than the window, 4"),
     ],
 )
 def test_mistakes_get_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -83,10 +91,11 @@ def test_unknown_presets_and_files_are_named(tmp_path: Path) -> None:
 def test_dry_run_prints_the_config_and_counts(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["run", "smoke", "-o", str(tmp_path / "out"), "--steps", "3", "--dry-run"])
     assert done.exit_code == 0, done.output
-    assert "steps: 3" in done.output and "stage 3: trains" in done.output
+    assert "steps: 3" in done.output and "stage 3: one_step, trains" in done.output
     assert not (tmp_path / "out").exists()
     config = load_config("smoke")
-    whole, spatial = count_parameters(config)
+    whole, spatial = count_parameters(config, "spatial")
+    assert sum(count_parameters(config, part)[1] for part in ("spatial", "temporal")) == whole
     assert whole == sum(parameter.numel() for parameter in build_unet(config).parameters()) > spatial > whole / 4
     printed = describe_run(config)
     assert yaml.safe_load(printed.split("\nstage 1")[0])["channels"] == [32, 32], "what is printed can be read back"

@@ -1,134 +1,52 @@
-"""The training loop at toy size: what it feeds, what it learns, what it leaves behind."""
+"""The training loop at toy size: what it learns, what it leaves behind, how it goes on."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from torch import Tensor
 
 from depth_engine import DepthEngine
-from depth_engine.codec import PatchCodec, to_pixels
-from depth_engine.denoise import precondition
+from depth_engine.codec import to_pixels
+from training import finetune
+from training.checkpoint_folder import best_folder, earlier_checkpoints
 from training.cli import main
-from training.config import load_config
-from training.finetune import (
-    ADDED_TIME_IDS,
-    ClipPool,
-    augment,
-    build_unet,
-    crop,
-    follow_context,
-    normalized_disparity,
-    rate_share,
-    train,
-)
-from training.loss import OneStepModel, align, depth_loss
+from training.config import Stage, TrainConfig, load_config
+from training.finetune import rate_share, stage_at, train
+from training.loss import depth_loss
+from training.objective import DepthModel
+from training.optimizers import make_optimizers
+from training.spatial import temporal_modules
+from training.start import build_unet, start_model
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
 SMALL = load_config("smoke")
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 
 
-def test_normalized_disparity_is_one_affine_map_per_clip() -> None:
-    depth_m = torch.rand(2, 3, 40, 40) * 9 + 1
-    depth_m[0, :, :4] = torch.inf  # sky
-    target = normalized_disparity(depth_m)
-    assert target.min() == -1 and target.max() == 1
-    for clip in range(2):
-        inside = (target[clip].abs() < 1).numpy()
-        x = (1 / depth_m[clip]).numpy()[inside]
-        y = target[clip].numpy()[inside]
-        assert np.abs(np.polyval(np.polyfit(x, y, 1), x) - y).max() < 1e-4
-    assert (target[0, :, :4] == -1).all(), "sky is farthest"
-
-
-def test_pool_depends_on_the_number_rendered_alone() -> None:
-    stage = SMALL.stages[1]
-    at_once, bit_by_bit = ClipPool(stage, 0, torch.device("cpu")), ClipPool(stage, 0, torch.device("cpu"))
-    at_once.fill(11)  # more than the pool holds: the oldest are replaced
-    for count in (3, 1, 7):
-        bit_by_bit.fill(count)
-    assert torch.equal(at_once.rgb, bit_by_bit.rgb)
-    assert torch.equal(at_once.depth_m, bit_by_bit.depth_m)
-    rgb, depth_m = at_once.draw(2, torch.Generator().manual_seed(0))
-    again, _ = at_once.draw(2, torch.Generator().manual_seed(0))
-    assert rgb.shape == (2, 2, 32, 48, 3) and depth_m.shape == (2, 2, 32, 48)
-    assert torch.equal(rgb, again)
-
-
-def test_augmentation_mirrors_both_and_jitters_rgb_alone() -> None:
-    ramp = torch.linspace(-0.5, 0.5, 16).expand(8, 2, 8, 16)
-    rgb, target = augment(ramp[:, :, None].expand(-1, -1, 3, -1, -1), ramp, torch.Generator().manual_seed(0))
-    mirrored = target[:, 0, 0, 0] > 0
-    assert 0 < mirrored.sum() < 8
-    assert torch.equal(rgb[:, 0, :, 0, 0].mean(1) > rgb[:, 0, :, 0, -1].mean(1), mirrored)
-    assert torch.equal(target.abs().sort().values, ramp.abs().sort().values), "depth values are untouched"
-    assert not torch.allclose(rgb.abs().sort().values, ramp[:, :, None].abs().sort().values.expand_as(rgb), atol=0.02)
-
-
-def test_target_follows_the_scale_and_shift_of_the_context() -> None:
-    target = torch.rand(3, 4, 12, 12) * 2 - 1
-    given = target[:, :2] * 0.9 + 0.1
-    assert torch.allclose(follow_context(target, given), target * 0.9 + 0.1, atol=1e-4)
-    flat = follow_context(target, torch.zeros(3, 2, 12, 12))
-    assert (flat.std(dim=(1, 2, 3)) > 0.8 * target.std(dim=(1, 2, 3))).all(), "flat context does not teach flat depth"
-
-
-def loss_of(prediction: Tensor, target: Tensor, last: Tensor | None = None, **weights: float) -> Tensor:
-    weights = {"affine_weight": 0.0, "gradient_weight": 0.0, "temporal_weight": 0.0, **weights}
-    return depth_loss(prediction, target, last, **weights)
-
-
-def test_loss_is_zero_at_the_truth_and_sees_seams_and_edges() -> None:
-    target = torch.rand(1, 3, 16, 16)
-    last = torch.rand(1, 1, 16, 16)
-    everything = {"affine_weight": 1.0, "gradient_weight": 1.0, "temporal_weight": 1.0}
-    assert loss_of(target, target, last, **everything) < 1e-6
-    shifted = loss_of(target + 0.1, target, None, **everything)
-    assert torch.isclose(shifted, torch.tensor(0.1), atol=1e-5), "a constant error is L1 alone"
-    assert loss_of(target + 0.1, target, last, temporal_weight=1.0) > shifted, "with a known frame it is a step"
-    bump = torch.zeros_like(target)
-    bump[..., 4:8, 4:8] = 0.1 * 16 * 16 / 16
-    assert loss_of(target + bump, target, gradient_weight=1.0) > shifted, "an edge costs more than its mean"
-
-
-def test_alignment_is_the_least_squares_fit_of_each_clip() -> None:
-    target = torch.rand(2, 3, 8, 8)
-    prediction = torch.stack([target[0] * 0.5 + 3, target[1] * 2 - 1])
-    assert torch.allclose(align(prediction, target), target, atol=1e-4)
-    noisy = prediction + torch.rand(2, 3, 8, 8)
-    for given, truth, fitted in zip(noisy, target, align(noisy, target), strict=True):
-        slope, offset = np.polyfit(given.ravel(), truth.ravel(), 1)
-        assert np.allclose(given * slope + offset, fitted, atol=1e-4)
-    assert torch.isfinite(align(torch.zeros(1, 1, 8, 8), target[:1, :1])).all(), "a flat prediction has no variance"
-
-
-def test_crops_keep_rgb_and_depth_together() -> None:
-    place = torch.arange(2 * 96 * 160, dtype=torch.float32).view(2, 1, 96, 160)
-    rgb = place[..., None].expand(-1, -1, -1, -1, 3)
-    shapes = set()
-    for seed in range(40):
-        cut_rgb, cut_place = crop(rgb, place, torch.Generator().manual_seed(seed))
-        assert torch.equal(cut_rgb[..., 0], cut_place)
-        shapes.add(tuple(cut_place.shape[2:]))
-    assert (96, 160) in shapes and len(shapes) > 4
-    assert all(height % 16 == width % 16 == 0 and height >= 64 and width >= 112 for height, width in shapes)
+def quiet(config: TrainConfig, folder: Path, **options: object) -> None:
+    train(config, folder, report=lambda line: None, **options)  # type: ignore[arg-type]
 
 
 def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
     """One preconditioner, one codec: the engine's one-step run of a saved model is the training's prediction."""
-    train(SMALL, tmp_path / "model", report=lambda line: None)
+    quiet(SMALL, tmp_path / "model")
     engine = DepthEngine.from_pretrained(tmp_path / "model", device="cpu")
     config = json.loads((tmp_path / "model" / "train_config.json").read_text())
     assert config["seed"] == 0 and len(config["stages"]) == 3
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
-    model = OneStepModel(engine.unet, PatchCodec(4), SMALL.sigma, SMALL.context_c_noise, ADDED_TIME_IDS)
+    model = DepthModel(engine.unet, engine.codec, engine.embedder, engine.spec, SMALL.sigma)
     rgb = to_pixels(torch.from_numpy(frames).movedim(-1, 1))[None]
     with torch.inference_mode():
         first = model.predict(rgb[:, :3], torch.zeros(1, 0, 32, 48))
@@ -139,27 +57,41 @@ def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
     assert np.abs(values - expected).max() < 1e-5
 
 
-def test_learning_beats_not_learning() -> None:
-    """Sixty steps on one clip: the loss falls to well under its start."""
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
+def test_learning_beats_not_learning(optimizer: str) -> None:
+    """Forty steps on one clip: the loss falls to well under its start."""
+    config = replace(SMALL, optimizer=optimizer, precision="float32", learning_rate=2e-3, muon_learning_rate=5e-3)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    model = OneStepModel(build_unet(SMALL), PatchCodec(4), SMALL.sigma, SMALL.context_c_noise, ADDED_TIME_IDS)
+    model, _ = start_model(config, None, CPU)
     rgb = torch.rand(1, 2, 3, 32, 32) * 2 - 1
     target = torch.linspace(-1, 1, 32).expand(1, 2, 32, 32)
-    optimizer = torch.optim.AdamW(model.unet.parameters(), lr=2e-3)
+    optimizers = make_optimizers(model.unet, config)
     losses = []
-    for _ in range(60):
-        loss = loss_of(model.predict(rgb, target[:, :0]), target, gradient_weight=1.0, temporal_weight=1.0)
+    for _ in range(40):
+        loss = depth_loss(model.predict(rgb, target[:, :0]), target, target < 2, None, config)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        for part in optimizers.values():
+            part.step()
+        model.unet.zero_grad()
         losses.append(loss.item())
-    assert losses[-1] < 0.4 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
 
 
-def test_zero_start_is_the_preconditioner_at_its_noise_level() -> None:
-    scalings = precondition(torch.tensor(SMALL.sigma))
-    assert torch.isclose(scalings.c_out, torch.tensor(-1.0), atol=1e-3)
-    assert torch.isclose(scalings.c_noise, torch.tensor(SMALL.sigma).log() / 4)
+def test_muon_moves_kernels_as_torchs_muon_moves_the_same_matrices() -> None:
+    config = replace(SMALL, optimizer="muon", weight_decay=0.1)
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(24, 32, 3)
+    matrix = torch.nn.Parameter(layer.weight.detach().flatten(1).clone())
+    optimizers = make_optimizers(layer, config)
+    assert set(optimizers) == {"muon", "adam"}, "the bias is no matrix"
+    peer = torch.optim.Muon([matrix], lr=config.muon_learning_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        layer.weight.grad = torch.randn_like(layer.weight)
+        layer.bias.grad = torch.zeros_like(layer.bias)  # type: ignore[union-attr]
+        matrix.grad = layer.weight.grad.flatten(1).clone()
+        for optimizer in (*optimizers.values(), peer):
+            optimizer.step()
+    assert torch.allclose(layer.weight.flatten(1), matrix, atol=1e-6)
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
@@ -167,13 +99,52 @@ def test_learning_rate_warms_up_and_ends_at_zero() -> None:
     assert rates[0] == pytest.approx(0.5)
     assert rates[1:3] == [1.0, 1.0], "held until the fall begins"
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] == pytest.approx(0)
+    assert [stage_at(SMALL, share) for share in (0.0, 0.3, 0.59, 0.6, 1.0)] == [0, 1, 1, 2, 2]
 
 
 def test_budget_stops_the_run(tmp_path: Path) -> None:
     lines: list[str] = []
-    train(replace(SMALL, steps=10**9), tmp_path / "model", budget_minutes=0.03, report=lines.append)
+    train(replace(SMALL, steps=10**9), tmp_path / "model", budget_minutes=0.05, report=lines.append)
     assert "steps; checkpoint in" in lines[-1]
     assert DepthEngine.from_pretrained(tmp_path / "model", device="cpu").spec.window == 3
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / UNET)
+
+
+def test_stages_freeze_what_they_do_not_train(tmp_path: Path, svd_folder: Path) -> None:
+    """SVD to depth, a stage of each kind, through the VAE; what a stage freezes keeps SVD's values."""
+    begun, _ = start_model(replace(SMALL, base=str(svd_folder)), None, CPU)
+    before = {key: value.half() for key, value in begun.unet.state_dict().items()}
+    temporal = {
+        f"{name}.{part}"
+        for name, module in begun.unet.named_modules()
+        if any(module is other for other in temporal_modules(begun.unet))
+        for part in dict(module.named_parameters())
+    }
+    assert 0 < len(temporal) < len(before)
+    for trains, kept in (("spatial", temporal), ("temporal", set(before) - temporal)):
+        stage = Stage(1.0, 64, 64, batch=2, max_frames=2, clip_frames=2, pool=2, fresh=1, objective="diffusion")
+        config = replace(
+            SMALL,
+            base=str(svd_folder),
+            kind="depth",
+            sigma=700.0,
+            steps=2,
+            optimizer="adam",
+            learning_rate=0.01,
+            checkpoint_activations=trains == "spatial",
+            stages=(replace(stage, trains=trains),),
+        )
+        quiet(config, tmp_path / trains)
+        after = weights(tmp_path / trains)
+        assert all(torch.equal(after[key], before[key]) for key in kept)
+        moved = [key for key in set(before) - kept if not torch.equal(after[key], before[key])]
+        assert len(moved) > 0.5 * len(set(before) - kept)
+        engine = DepthEngine.from_pretrained(tmp_path / trains, device="cpu")
+        assert engine.spec.kind == "depth" and engine.spec.steps == 5 and engine.spec.start == "noise"
+        assert engine.estimate(np.zeros((3, 64, 64, 3), np.uint8), shots=False).values.shape == (3, 64, 64)
 
 
 class Killed(Exception):
@@ -181,32 +152,59 @@ class Killed(Exception):
 
 
 def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
-    """Float32, stages of both kinds; stopped twice, once within a stage and once at its border."""
-    config = replace(SMALL, bfloat16=False, steps=9, ema_half_life=3.0)
-    train(config, tmp_path / "unbroken", report=lambda line: None)
-    folder = tmp_path / "broken"
-    real = ClipPool.draw
+    """Float32, stages of all kinds; stopped twice, once within a stage and once at its border."""
+    config = replace(SMALL, precision="float32", steps=9, ema_half_life=3.0)
+    quiet(config, tmp_path / "unbroken")
+    folder, real = tmp_path / "broken", finetune._average_into
     for stop_at in (3, 7):
         with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
 
-            def draw(self: ClipPool, frames: int, generator: torch.Generator, last: int = stop_at) -> tuple:
-                if generator.initial_seed() == last:  # seed 0: the step itself
+            def step_lost(average: object, unet: object, config: object, step: int, last: int = stop_at) -> None:
+                if step == last:
                     raise Killed
-                return real(self, frames, generator)
+                real(average, unet, config, step)  # type: ignore[arg-type]
 
-            patch.setattr(ClipPool, "draw", draw)
-            train(config, folder, resume=folder.exists(), save_every_s=0, report=lambda line: None)
+            patch.setattr(finetune, "_average_into", step_lost)
+            quiet(config, folder, resume=folder.exists(), save_every_s=0)
         assert DepthEngine.from_pretrained(folder, device="cpu").spec.window == 3, "loadable whenever it is stopped"
-    train(config, folder, resume=True, report=lambda line: None)
-    expected, found = (load_file(path / "unet" / WEIGHTS) for path in (tmp_path / "unbroken", folder))
+    quiet(config, folder, resume=True)
+    expected, found = weights(tmp_path / "unbroken"), weights(folder)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert not (folder / "resume").exists(), "a finished run has nothing to resume"
     with pytest.raises(ValueError, match="holds no interrupted run"):
         train(config, folder, resume=True)
 
 
+def test_accumulation_changes_nothing_but_memory(tmp_path: Path) -> None:
+    whole = replace(SMALL.stages[2], until=1.0)
+    for name, stage in (("whole", whole), ("parts", replace(whole, accumulate=2))):
+        quiet(replace(SMALL, precision="float32", steps=4, optimizer="adam", stages=(stage,)), tmp_path / name)
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert max((expected[name] - found[name]).abs().max() for name in expected) < 2e-3
+    assert not all(torch.equal(expected[name], build_unet(SMALL).state_dict()[name].half()) for name in expected)
+
+
+def test_the_last_and_the_best_checkpoints_are_kept_and_logged(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, lines = tmp_path / "model", []
+    config = replace(SMALL, keep_last=2, validate_clips=2)
+    train(config, folder, save_every_s=0, log_folder=tmp_path / "log", report=lines.append)
+    assert [path.name for path in earlier_checkpoints(folder)] == ["model-step000004", "model-step000005"]
+    for kept in (folder, best_folder(folder), *earlier_checkpoints(folder)):
+        assert DepthEngine.from_pretrained(kept, device="cpu").spec.window == 3
+        assert not (kept / "resume").exists()
+    log = EventAccumulator(str(tmp_path / "log")).Reload()
+    scores = [event.value for event in log.Scalars("held-out AbsRel")]
+    best = json.loads((best_folder(folder) / "validation.json").read_text())["abs_rel"]
+    assert len(scores) == 6 and best == pytest.approx(min(scores))
+    assert any("the best so far" in line for line in lines)
+    picture = log.Images("picture, truth, prediction")[-1]
+    assert (picture.width, picture.height) == (3 * 64, 2 * 32)
+
+
 def test_another_config_is_not_resumed(tmp_path: Path) -> None:
-    train(SMALL, tmp_path / "model", report=lambda line: None)
+    quiet(SMALL, tmp_path / "model")
     (tmp_path / "model" / "resume").mkdir()
     with pytest.raises(ValueError, match="had seed 0, not 5"):
         train(replace(SMALL, seed=5), tmp_path / "model", resume=True)
@@ -215,11 +213,13 @@ def test_another_config_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_an_older_checkpoint_is_not_replaced_unasked(tmp_path: Path) -> None:
-    train(SMALL, tmp_path / "model", report=lambda line: None)
+    quiet(replace(SMALL, steps=1), tmp_path / "model")
     done = CliRunner().invoke(main, ["run", "-o", str(tmp_path / "model"), "--steps", "1"])
     assert done.exit_code == 2 and "--overwrite replaces it" in done.stderr
     done = CliRunner().invoke(main, ["run", "-o", str(tmp_path / "model"), "--resume"])
     assert done.exit_code == 2 and "holds no interrupted run" in done.stderr
+    done = CliRunner().invoke(main, ["run", "bundled", "-o", str(tmp_path / "new"), "--init", str(tmp_path / "model")])
+    assert done.exit_code == 1 and "has another shape than the config's" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -227,6 +227,7 @@ def test_an_older_checkpoint_is_not_replaced_unasked(tmp_path: Path) -> None:
     [
         (["run", "-o", "x", "--budget-minutes", "0"], "--budget-minutes: 0"),
         (["run", "-o", "x", "--steps", "0"], "--steps: 0"),
+        (["run", "-o", "x", "--save-every", "0"], "--save-every: 0"),
         (["run", "-o", "x", "--device", "tpu"], "device: 'tpu'"),
         (["score", "no/such/folder/here"], "no such folder"),
     ],
@@ -245,3 +246,65 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["run", "-o", str(tmp_path), "--steps", "1"])
     assert done.exit_code == 2 and "no checkpoint of this command" in done.stderr
     assert (tmp_path / "letters.txt").read_text() == "mine"
+
+
+def plain(config: TrainConfig) -> dict:
+    return json.loads(json.dumps(asdict(config)))
+
+
+def test_two_processes_end_in_the_weights_of_one(tmp_path: Path) -> None:
+    """gloo, two CPU processes, half of each batch each; the same global batch in one process beside it."""
+    config = replace(SMALL, precision="float32", optimizer="adamw", learning_rate=1e-3)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(config)))
+    command = ["-m", "training.cli", "run", str(tmp_path / "config.yaml"), "--device", "cpu", "--quiet", "-o"]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, start in (("one", []), ("two", launch)):
+        done = subprocess.run(
+            [sys.executable, *start, *command, str(tmp_path / name)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("6 steps; checkpoint in") == 1, "the main process alone reports"
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    start = build_unet(config).state_dict()
+    moved = max((one[name].float() - start[name]).abs().max() for name in one)
+    assert moved > 1e-2
+    assert max((one[name] - two[name]).abs().max() for name in one) < 1e-3
+
+
+BARE = """
+import sys
+absent = ("ffmpeg", "imageio_ffmpeg", "cv2", "scenedetect", "OpenEXR", "platformdirs", "psutil", "h5py", "rich",
+          "tensorboard", "skvideo")
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in absent else self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+try:
+    import cv2
+    sys.exit("cv2 is there after all")
+except ModuleNotFoundError:
+    pass
+from training.cli import main
+main(["run", "smoke", "-o", sys.argv[1], "--quiet"])
+"""
+
+
+def test_a_bare_checkout_trains(tmp_path: Path) -> None:
+    """From the checkout, without ffmpeg and without what only the engine's files and videos need."""
+    environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, str(tmp_path / "model")], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert DepthEngine.from_pretrained(tmp_path / "model", device="cpu").spec.steps == 1

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from training.config import load_config
-from training.finetune import build_unet
 from training.precision import TemporalConv, convolve_time_in_2d
+from training.start import build_unet
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from depth_engine.unet import DepthUNet
 from training.config import load_config
-from training.finetune import build_unet
 from training.spatial import silence_temporal, spatial_only
+from training.start import build_unet
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""Checkpoint folders that the engine loads: written whole or not at all, the newest, the last few, the best."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import nn
+
+from depth_engine.checkpoints import WEIGHTS_STEM, CheckpointFiles
+from training.config import TrainConfig
+from training.start import checkpoint_spec
+from training.state import STATE_FOLDER
+
+# What a checkpoint shares with the SVD it was trained from.
+_BASE_PARTS = ("vae", "image_encoder", "feature_extractor")
+
+
+def save_checkpoint(
+    folder: Path,
+    weights: nn.Module,
+    config: TrainConfig,
+    base: CheckpointFiles | None,
+    *,
+    write_state: Callable[[Path], None] | None = None,
+    keep_as: Path | None = None,
+) -> None:
+    """Write a folder that the engine loads; weights in float16. The old folder stays until the new one is whole.
+
+    Args:
+        folder: Where.
+        weights: The UNet to keep, the running average.
+        config: Written beside them.
+        base: SVD files that belong to it.
+        write_state: Writes what `resume` needs into a folder within; None at the end of the run.
+        keep_as: Where the folder that was there before goes; None: it is deleted.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    _write(partial, weights, config, base)
+    if write_state is not None:
+        write_state(partial / STATE_FOLDER)
+    previous = folder.with_name(folder.name + ".previous")
+    shutil.rmtree(previous, ignore_errors=True)  # left by a kill between the two renames below
+    if folder.exists():
+        os.replace(folder, previous)
+    os.replace(partial, folder)
+    if keep_as is not None and previous.exists() and not keep_as.exists():
+        shutil.rmtree(previous / STATE_FOLDER, ignore_errors=True)
+        os.replace(previous, keep_as)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def earlier_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints kept of this run, oldest first."""
+    pattern = re.compile(re.escape(folder.name) + r"-step(\d+)")
+    found = [(match, path) for path in folder.parent.iterdir() if (match := pattern.fullmatch(path.name))]
+    return [path for _, path in sorted(found, key=lambda pair: int(pair[0][1]))]
+
+
+def drop_earlier(folder: Path, keep: int) -> None:
+    """Delete all but the last few of the earlier checkpoints."""
+    held = earlier_checkpoints(folder)
+    for path in held[: len(held) - keep]:
+        shutil.rmtree(path)
+
+
+def best_folder(folder: Path) -> Path:
+    """Where the checkpoint with the best held-out score is kept."""
+    return folder.with_name(folder.name + "-best")
+
+
+def keep_best(folder: Path, abs_rel: float) -> bool:
+    """Keep a copy of a checkpoint if its score is the best so far; says whether it was."""
+    best = best_folder(folder)
+    score = best / "validation.json"
+    if score.is_file() and json.loads(score.read_text())["abs_rel"] <= abs_rel:
+        return False
+    partial = best.with_name(best.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder, partial, copy_function=_link, ignore=shutil.ignore_patterns(STATE_FOLDER))
+    (partial / "validation.json").write_text(json.dumps({"abs_rel": abs_rel}) + "\n")
+    shutil.rmtree(best, ignore_errors=True)
+    os.replace(partial, best)
+    return True
+
+
+def _write(folder: Path, weights: nn.Module, config: TrainConfig, base: CheckpointFiles | None) -> None:
+    (folder / "unet").mkdir(parents=True)
+    half = {key: value.detach().half().cpu().contiguous() for key, value in weights.state_dict().items()}
+    save_file(half, folder / "unet" / f"{WEIGHTS_STEM}.safetensors", metadata={"format": "pt"})
+    weights.save_config(folder / "unet")  # type: ignore[operator]
+    if base is None:
+        (folder / "codec").mkdir()
+        codec = {"_class_name": "PatchCodec", "patch": config.patch}
+        _write_json(folder / "codec" / "config.json", codec)
+    else:
+        for part in _BASE_PARTS:
+            if (base.base / part).is_dir():
+                shutil.copytree(base.base / part, folder / part, copy_function=_link)
+    scheduler = {
+        "_class_name": "EulerDiscreteScheduler",
+        "sigma_min": 0.002,
+        "sigma_max": config.sigma,
+        "prediction_type": "v_prediction",
+        "timestep_type": "continuous",
+        "timestep_spacing": "leading",
+        "use_karras_sigmas": True,
+    }
+    (folder / "scheduler").mkdir()
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    _write_json(folder / "depth_engine.json", checkpoint_spec(config).to_json())
+    _write_json(folder / "train_config.json", asdict(config))
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file, which costs no space; a copy where that can't be (another disk)."""
+    real = os.path.realpath(source)
+    try:
+        os.link(real, target)
+    except OSError:
+        shutil.copy2(real, target)

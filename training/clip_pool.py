@@ -1,0 +1,147 @@
+"""Clips held in memory and reused a few times: rendered, or read from data sets."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.config import Source, Stage
+from training.datasets import DepthClip, DepthDataset, open_dataset
+from training.draws import generator, uniform, whole
+from training.scenes import FIRST_TRAINING_SEED, make_clips
+
+# Keys the draws of what is loaded apart from the draws of steps.
+_LOADING = 2**31 - 2
+
+
+class Clips(NamedTuple):
+    """A batch of clips with the truth.
+
+    Attributes:
+        rgb: uint8 `[B, T, H, W, 3]`.
+        depth_m: `[B, T, H, W]`, planar; sky is inf.
+        valid: bool `[B, T, H, W]`: where the truth is known.
+    """
+
+    rgb: Tensor
+    depth_m: Tensor
+    valid: Tensor
+
+
+class ClipPool:
+    """The newest `stage.pool` clips; what it holds depends on how many were loaded, and on nothing else.
+
+    Args:
+        stage: Sizes.
+        seed: Runs of other seeds see other scenes and another order.
+        sources: Where clips come from.
+        device: Where scenes are rendered and batches go.
+
+    Raises:
+        ValueError: A source's folder does not hold what it should.
+    """
+
+    def __init__(self, stage: Stage, seed: int, sources: Sequence[Source], device: torch.device) -> None:
+        self.stage, self.seed, self.device = stage, seed, device
+        self.loaded = 0
+        shape = (stage.pool, stage.clip_frames, stage.height, stage.width)
+        self._rgb = torch.zeros(*shape, 3, dtype=torch.uint8)
+        self._depth_m = torch.zeros(*shape, dtype=torch.float32)
+        self._valid = torch.zeros(*shape, dtype=torch.bool)
+        # A million scenes to each seed, counted from the first training seed.
+        self._first_seed = FIRST_TRAINING_SEED * (1 + seed)
+        self._shares = list(itertools.accumulate(source.weight for source in sources))
+        self._datasets = [None if source.name == "procedural" else _open(source, stage) for source in sources]
+
+    def load(self, count: int) -> None:
+        """Load `count` more clips."""
+        numbers = range(self.loaded, self.loaded + count)
+        chosen = {number: self._choose(number) for number in numbers}
+        rendered = [number for number in numbers if self._datasets[chosen[number]] is None]
+        for first in range(0, len(rendered), 8):
+            self._render(rendered[first : first + 8])
+        for number in numbers:
+            dataset = self._datasets[chosen[number]]
+            if dataset is not None:
+                self._read(number, dataset)
+        self.loaded += count
+
+    def load_again(self, loaded: int) -> None:
+        """Load what a pool holds after so many clips."""
+        self.loaded = max(0, loaded - self.stage.pool)
+        self.load(loaded - self.loaded)
+
+    def draw(self, frames: int, rngs: Sequence[torch.Generator]) -> Clips:
+        """A clip for each generator, strided and perhaps reversed."""
+        held = min(self.loaded, self.stage.pool)
+        parts = []
+        for rng in rngs:
+            index = whole(rng, 0, held - 1)
+            longest_stride = max(1, (self.stage.clip_frames - 1) // max(1, frames - 1))
+            stride = whole(rng, 1, min(longest_stride, 3))
+            start = whole(rng, 0, self.stage.clip_frames - (frames - 1) * stride - 1)
+            places = torch.arange(frames) * stride + start
+            if uniform(rng) < 0.5:
+                places = places.flip(0)
+            parts.append((self._rgb[index, places], self._depth_m[index, places], self._valid[index, places]))
+        return Clips(*(torch.stack(part).to(self.device) for part in zip(*parts, strict=True)))
+
+    def _choose(self, number: int) -> int:
+        """Which source a clip comes from."""
+        if len(self._shares) == 1:
+            return 0
+        share = uniform(generator(self.seed, number, _LOADING), 0, self._shares[-1])
+        return min(bisect.bisect(self._shares, share), len(self._shares) - 1)
+
+    def _render(self, numbers: Sequence[int]) -> None:
+        stage = self.stage
+        seeds = [self._first_seed + number for number in numbers]
+        clips = make_clips(seeds, stage.clip_frames, stage.height, stage.width, device=str(self.device))
+        slots = torch.tensor([number % stage.pool for number in numbers])
+        self._rgb[slots], self._depth_m[slots] = clips.rgb.cpu(), clips.depth_m.cpu()
+        self._valid[slots] = True
+
+    def _read(self, number: int, dataset: DepthDataset) -> None:
+        rng = generator(self.seed, number, _LOADING)
+        uniform(rng)  # the source's
+        clip = fit_clip(dataset[whole(rng, 0, len(dataset) - 1)], self.stage.height, self.stage.width, rng)
+        slot = number % self.stage.pool
+        self._rgb[slot], self._depth_m[slot], self._valid[slot] = clip
+
+
+def _open(source: Source, stage: Stage) -> DepthDataset:
+    return open_dataset(
+        source.name, source.root, split=source.split, length=stage.clip_frames, step=source.step or None
+    )
+
+
+def fit_clip(clip: DepthClip, height: int, width: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Shrink a clip so that it just covers `height` x `width`, and cut that at a random place.
+
+    Colours are averaged; depth and its mask take the nearest pixel, so no depth between two things is made up.
+
+    Returns:
+        uint8 `[T, height, width, 3]`, float32 `[T, height, width]`, bool `[T, height, width]`.
+    """
+    frames, held_height, held_width = clip.depth_m.shape
+    scale = max(height / held_height, width / held_width)
+    size = max(height, round(held_height * scale)), max(width, round(held_width * scale))
+    rgb = torch.from_numpy(np.ascontiguousarray(clip.rgb)).movedim(-1, 1)
+    if size != (held_height, held_width):
+        rgb = F.interpolate(rgb, size, mode="bilinear", antialias=True)
+    rows = ((torch.arange(size[0]) + 0.5) * held_height / size[0]).long()
+    columns = ((torch.arange(size[1]) + 0.5) * held_width / size[1]).long()
+    top, left = whole(rng, 0, size[0] - height), whole(rng, 0, size[1] - width)
+    cut = slice(top, top + height), slice(left, left + width)
+    depth_m, valid = (
+        torch.from_numpy(np.ascontiguousarray(values))[:, rows[cut[0]]][:, :, columns[cut[1]]]
+        for values in (clip.depth_m, clip.valid)
+    )
+    return rgb[..., cut[0], cut[1]].movedim(1, -1), depth_m, valid
