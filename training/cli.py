@@ -133,6 +133,46 @@ def score(checkpoint: str, clips: int, frames: int, height: int, width: int, deb
 
 
 @main.command()
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints and table."
+)
+@click.option("--budget-minutes", type=float, default=60, show_default=True, help="For all trainings together.")
+@click.option("--clips", type=click.IntRange(1), default=20, show_default=True, help="Held-out scenes.")
+@click.option("--frames", type=click.IntRange(2), default=24, show_default=True, help="Frames per scene.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, draws and scenes.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def ablate(output: Path, budget_minutes: float, clips: int, frames: int, seed: int, device: str, debug: bool) -> None:
+    """ChronoDepth's ablations A to F at small scale on the procedural scenes, and one step against five.
+
+    Trainings that are finished in the output folder are not done again.
+    """
+    with told(debug, 2):
+        if not budget_minutes > 0:
+            raise ValueError(f"--budget-minutes: {budget_minutes:g} is not accepted; give minutes above 0")
+        if output.exists() and not output.is_dir():
+            raise ValueError(f"--output: {output} is a file; give a folder")
+        from depth_engine.devices import choose_device
+        from training.ablate import ablations, plot, table
+
+        where = choose_device(device)
+    with told(debug, 1):
+        output.mkdir(parents=True, exist_ok=True)
+        rows = ablations(
+            output,
+            budget_minutes=budget_minutes,
+            clips=clips,
+            frames=frames,
+            seed=seed,
+            device=str(where),
+            report=lambda line: click.echo(line, err=True),
+        )
+        plot(rows, output / "ablation.png")
+    click.echo(table(rows))
+    click.echo(f"plot: {output / 'ablation.png'}; numbers: {output / 'ablation.json'}")
+
+
+@main.command()
 @click.argument("dataset")
 @click.option("--root", type=click.Path(path_type=Path), help="The data set's folder (procedural needs none).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Contact sheet to write.  [default: DATASET.png]")

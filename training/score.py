@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,24 +36,35 @@ class Score:
     mfc_m: float
 
 
+# What `depth-train score` compares: settings of the engine by the name of the row.
+RUNS: dict[str, dict[str, Any]] = {
+    "single frames": {"window": 1, "stride": 1, "strategy": "independent"},
+    "independent windows": {"strategy": "independent"},
+    "context windows": {"strategy": "context"},
+}
+
+
 def score_checkpoint(
-    engine: DepthEngine, *, clips: int, frames: int, height: int, width: int, report: Callable[[str], None]
+    engine: DepthEngine,
+    runs: Mapping[str, Mapping[str, Any]] = RUNS,
+    *,
+    clips: int,
+    frames: int,
+    height: int,
+    width: int,
+    report: Callable[[str], None],
 ) -> dict[str, Score]:
     """Score the checkpoint on held-out scenes (seeds 0, 1, ...; training counts from a million).
 
     Args:
         engine: Loaded checkpoint of kind `disparity`.
+        runs: Settings of the engine by the name of the row.
         clips: Number of scenes.
         frames: Frames per clip.
         height: Picture height in pixels.
         width: Picture width in pixels.
         report: Takes progress lines.
     """
-    runs = {
-        "single frames": {"window": 1, "stride": 1, "strategy": "independent"},
-        "independent windows": {"strategy": "independent"},
-        "context windows": {"strategy": "context"},
-    }
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}
     for seed in range(clips):
         clip = make_clips([seed], frames, height, width)[0]
