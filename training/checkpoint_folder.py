@@ -64,6 +64,12 @@ def earlier_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, key=lambda pair: int(pair[0][1]))]
 
 
+def kept_of(folder: Path) -> list[Path]:
+    """Everything that a run with this output left: the newest checkpoint, the earlier ones, the best."""
+    found = [folder, *(earlier_checkpoints(folder) if folder.parent.is_dir() else ()), best_folder(folder)]
+    return [path for path in found if path.exists()]
+
+
 def drop_earlier(folder: Path, keep: int) -> None:
     """Delete all but the last few of the earlier checkpoints."""
     held = earlier_checkpoints(folder)

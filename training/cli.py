@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -66,10 +67,14 @@ def run(
             raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
         chosen = {"steps": steps, "seed": seed}
         resolved = replace(load_config(config), **{name: value for name, value in chosen.items() if value is not None})
-        if output.exists() and not (output / "train_config.json").is_file():
-            raise ValueError(f"--output: {output} exists and is no checkpoint of this command; give another folder")
-        if output.exists() and not (resume or overwrite or dry_run):
-            raise FileExistsError(f"--output: {output} exists; --resume goes on with it, --overwrite replaces it")
+        from training.checkpoint_folder import kept_of
+
+        held = kept_of(output)
+        for path in held:
+            if not (path / "train_config.json").is_file():
+                raise ValueError(f"--output: {path} exists and is no checkpoint of this command; give another folder")
+        if held and not (resume or overwrite or dry_run):
+            raise FileExistsError(f"--output: {held[0]} exists; --resume goes on with it, --overwrite replaces it")
         if init is not None:
             resolve_checkpoint(init)
 
@@ -85,6 +90,9 @@ def run(
             click.echo(describe_run(resolved))
             return
         output.parent.mkdir(parents=True, exist_ok=True)
+        for path in held[1:] if held and held[0] == output else held:
+            if not resume:  # of the run that is replaced; its newest checkpoint goes when the new one is there
+                shutil.rmtree(path)
         train(
             resolved,
             output,

@@ -25,6 +25,7 @@ class Watch:
 
     Args:
         config: The run.
+        device: Where held-out scores are computed.
         log_folder: Where TensorBoard's logs go; None: nowhere.
         report: Takes lines of text.
         bar: Show a bar in place of a line every 50 steps.
@@ -38,6 +39,7 @@ class Watch:
     def __init__(
         self,
         config: TrainConfig,
+        device: torch.device,
         log_folder: Path | None,
         report: Callable[[str], None],
         *,
@@ -45,7 +47,7 @@ class Watch:
         budget_minutes: float | None,
         enabled: bool,
     ) -> None:
-        self._config, self._report, self._enabled = config, report, enabled
+        self._config, self._device, self._report, self._enabled = config, device, report, enabled
         self._budget_minutes = budget_minutes
         self._losses: list[float] = []
         self._waited_s, self._minutes = 0.0, 0.0
@@ -95,7 +97,7 @@ class Watch:
         from depth_engine import DepthEngine
         from depth_engine.metrics import evaluate_depth, evaluate_disparity
 
-        engine = DepthEngine.from_pretrained(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+        engine = DepthEngine.from_pretrained(folder, device=str(self._device))
         evaluate = evaluate_disparity if engine.spec.kind == "disparity" else evaluate_depth
         stage = self._config.stages[-1]
         scores, panels = [], []

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from depth_engine import DepthEngine
 from depth_engine.codec import to_pixels
 from training import finetune
-from training.checkpoint_folder import best_folder, earlier_checkpoints
+from training.checkpoint_folder import best_folder, earlier_checkpoints, kept_of
 from training.cli import main
 from training.config import Stage, TrainConfig, load_config
 from training.finetune import rate_share, stage_at, train
@@ -201,6 +201,9 @@ def test_the_last_and_the_best_checkpoints_are_kept_and_logged(tmp_path: Path) -
     assert any("the best so far" in line for line in lines)
     picture = log.Images("picture, truth, prediction")[-1]
     assert (picture.width, picture.height) == (3 * 64, 2 * 32)
+    again = ["run", "smoke", "-o", str(folder), "--steps", "1", "--overwrite", "--quiet"]
+    assert CliRunner().invoke(main, again).exit_code == 0
+    assert kept_of(folder) == [folder], "an old run's scores are not compared with a new one's"
 
 
 def test_another_config_is_not_resumed(tmp_path: Path) -> None:
