@@ -159,7 +159,13 @@ def train(
 
     feeder = Feeder(config, where, accelerator.process_index, accelerator.num_processes)
     watch = Watch(
-        config, log_folder, report, bar=bar, budget_minutes=budget_minutes, enabled=accelerator.is_main_process
+        config,
+        where,
+        log_folder,
+        report,
+        bar=bar,
+        budget_minutes=budget_minutes,
+        enabled=accelerator.is_main_process,
     )
     began, saved = time.monotonic() - now.minutes * 60, time.monotonic()
 

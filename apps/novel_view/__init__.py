@@ -1,0 +1,1 @@
+"""Novel views of a clip by its depth."""

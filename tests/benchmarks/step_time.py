@@ -1,0 +1,81 @@
+"""Where the wall time of training steps goes: forward and backward, and everything else.
+
+    python -m tests.benchmarks.step_time [--config bundled] [--stage 1] [--steps 40] [--optimizer adamw]
+
+Waiting for data, optimiser, average and logging count as everything else. Stages count from 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from accelerate import Accelerator
+
+from depth_engine.devices import choose_device
+from training import finetune
+from training.config import load_config
+
+_WARM_UP = 5  # steps left out: the first ones fill the pool and tune kernels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="bundled")
+    parser.add_argument("--stage", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--optimizer")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+
+    config = load_config(args.config)
+    stage = replace(config.stages[args.stage - 1], until=1.0)
+    # A small pool, so that the run begins soon; what is loaded per step is the config's.
+    stage = replace(stage, pool=min(stage.pool, 32))
+    chosen = {"optimizer": args.optimizer} if args.optimizer else {}
+    config = replace(config, stages=(stage,), steps=args.steps + _WARM_UP, validate_clips=0, **chosen)
+
+    spent = {"forward": 0.0, "backward": 0.0}
+    marks: list[float] = []
+
+    def timed(function: Callable, label: str) -> Callable:
+        def run(*given: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            result = function(*given, **named)
+            if label == "forward":
+                result.item()  # a GPU has then done the work
+            if len(marks) > _WARM_UP:
+                spent[label] += time.perf_counter() - began
+            return result
+
+        return run
+
+    real = finetune._average_into
+
+    def note(*given: Any) -> None:
+        real(*given)
+        marks.append(time.perf_counter())
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(finetune, "step_loss", timed(finetune.step_loss, "forward")),
+        patch.object(Accelerator, "backward", timed(Accelerator.backward, "backward")),
+        patch.object(finetune, "_average_into", note),
+    ):
+        device = str(choose_device(args.device))
+        finetune.train(config, Path(folder) / "model", device=device, report=lambda line: None)
+    wall_s = marks[-1] - marks[_WARM_UP]
+    for label, seconds in spent.items():
+        print(f"{label:<16}{seconds:8.2f} s {seconds / wall_s:7.1%}")
+    print(f"{'wall':<16}{wall_s:8.2f} s, {len(marks) - 1 - _WARM_UP} steps")
+    print(f"forward and backward: {sum(spent.values()) / wall_s:.1%} of the wall time (at least 90 % is wanted)")
+
+
+if __name__ == "__main__":
+    main()
