@@ -78,9 +78,12 @@ class WriteBehind(Generic[Item]):
     still queued. An error of the function comes out of the next `put` or at the end of the block.
     """
 
-    def __init__(self, write: Callable[[Item], None], items: int) -> None:
-        """Args: the function, and the bound of the queue, from 1 up."""
+    def __init__(
+        self, write: Callable[[Item], None], items: int, dropped: Callable[[Item], None] | None = None
+    ) -> None:
+        """Args: the function, the bound of the queue, from 1 up, and what is still done to items that are dropped."""
         self._write = write
+        self._write_dropped = dropped
         self._waiting: queue.Queue[Item | _End] = queue.Queue(items)
         self._dropped = threading.Event()
         self._error: BaseException | None = None
@@ -119,5 +122,7 @@ class WriteBehind(Generic[Item]):
             while not isinstance(item := self._waiting.get(), _End):
                 if not self._dropped.is_set():
                     self._write(item)
+                elif self._write_dropped is not None:
+                    self._write_dropped(item)
         except BaseException as error:  # handed to the thread that puts
             self._error = error

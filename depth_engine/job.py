@@ -18,7 +18,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -279,12 +279,12 @@ class _Run:
             # Decoding, cuts and shrinking run ahead of the network, writing behind it, each by a window or so.
             frame_bytes = 3 * size.model_height * size.model_width
             ahead = max(1, min(self.settings.window, READ_AHEAD_BYTES // frame_bytes))
-            pictures = self._note_shots(mark_frames(self._pictures(), self.job.shots))
+            pictures = stack.enter_context(closing(self._note_shots(mark_frames(self._pictures(), self.job.shots))))
             small = ((size.shrink(frame[None])[0], starts) for frame, starts in pictures)
             marked = stack.enter_context(closing(read_ahead(small, ahead)))
             self._open_outputs(stack)
             spooled = self.spool.frames((size.model_height, size.model_width))
-            with WriteBehind(partial(self._keep, size=size), 2) as behind:
+            with WriteBehind(partial(self._keep, size=size), 2, dropped=self._spool) as behind:
                 for index in range(carry.frames_read):
                     if next(marked, None) is None:
                         raise ValueError(f"resume: {self.job.source} has fewer frames than when the run began")
@@ -305,7 +305,7 @@ class _Run:
         except DecodeError as error:
             self.broken = error
 
-    def _note_shots(self, marked: Iterator[tuple[Any, bool]]) -> Iterator[tuple[Any, bool]]:
+    def _note_shots(self, marked: Iterator[tuple[Any, bool]]) -> Generator[tuple[Any, bool], None, None]:
         for index, (frame, starts) in enumerate(marked):
             if starts:
                 self.shots.append(index)
@@ -326,11 +326,15 @@ class _Run:
 
     def _keep(self, finished: tuple[np.ndarray, Carry | None], size: ModelSize) -> None:
         """Spool a window's depth `[n, h, w]`, unless it came from there, then write it. Runs in the writing thread."""
+        self._spool(finished)
+        for frame_depth in finished[0]:
+            self._write_frame(frame_depth, size)
+
+    def _spool(self, finished: tuple[np.ndarray, Carry | None]) -> None:
+        """What the network finished is kept whatever ends the run."""
         depth, carry = finished
         if carry is not None:
             self.spool.append(depth, carry)
-        for frame_depth in depth:
-            self._write_frame(frame_depth, size)
 
     def _write_frame(self, depth: np.ndarray, size: ModelSize) -> None:
         """Give one frame's depth `[h, w]` to every output."""

@@ -128,6 +128,9 @@ def ablations(
     for name, config in trainings.items():
         target = folder / name
         if target.is_dir() and not (target / "resume").exists():
+            held = json.loads((target / "train_config.json").read_text())
+            if held != json.loads(json.dumps(asdict(config))):
+                raise ValueError(f"output: {target} was trained with another seed or config; give another folder")
             report(f"{name}: trained already")
             continue
         init = folder / "full" if name == "one-step" else None

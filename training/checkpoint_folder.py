@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ def save_checkpoint(
     *,
     write_state: Callable[[Path], None] | None = None,
     keep_as: Path | None = None,
+    shares_base: bool = False,
 ) -> None:
     """Write a folder that the engine loads; weights in float16. The old folder stays until the new one is whole.
 
@@ -40,14 +42,14 @@ def save_checkpoint(
         base: SVD files that belong to it.
         write_state: Writes what `resume` needs into a folder within; None at the end of the run.
         keep_as: Where the folder that was there before goes; None: it is deleted.
+        shares_base: The folder that is there now is of the same run.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    partial, previous = _hidden(folder, "partial"), _hidden(folder, "previous")
     shutil.rmtree(partial, ignore_errors=True)
-    _write(partial, weights, config, base)
+    _write(partial, weights, config, base, folder if shares_base and folder.exists() else None)
     if write_state is not None:
         write_state(partial / STATE_FOLDER)
-    previous = folder.with_name(folder.name + ".previous")
-    shutil.rmtree(previous, ignore_errors=True)  # left by a kill between the two renames below
+    shutil.rmtree(previous, ignore_errors=True)  # left by a kill at the end of an earlier save
     if folder.exists():
         os.replace(folder, previous)
     os.replace(partial, folder)
@@ -55,6 +57,26 @@ def save_checkpoint(
         shutil.rmtree(previous / STATE_FOLDER, ignore_errors=True)
         os.replace(previous, keep_as)
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def _hidden(folder: Path, what: str) -> Path:
+    """A name beside a folder that nobody would choose."""
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def recover(folder: Path) -> None:
+    """Undo half a replacement: a kill between two renames leaves the old checkpoint under its hidden name."""
+    for path in (folder, best_folder(folder)):
+        previous = _hidden(path, "previous")
+        if previous.exists() and not path.exists():
+            os.replace(previous, path)
+
+
+def drop_kept(folder: Path) -> None:
+    """Delete what an earlier run left beside its newest checkpoint, which stays until the next one is whole."""
+    for path in kept_of(folder):
+        if path != folder and (path / "train_config.json").is_file():
+            shutil.rmtree(path)
 
 
 def earlier_checkpoints(folder: Path) -> list[Path]:
@@ -71,9 +93,9 @@ def kept_of(folder: Path) -> list[Path]:
 
 
 def drop_earlier(folder: Path, keep: int) -> None:
-    """Delete all but the last few of the earlier checkpoints."""
+    """Delete all but the last few of the earlier checkpoints; a run that keeps none deletes none."""
     held = earlier_checkpoints(folder)
-    for path in held[: len(held) - keep]:
+    for path in held[: max(0, len(held) - keep)] if keep else ():
         shutil.rmtree(path)
 
 
@@ -86,18 +108,24 @@ def keep_best(folder: Path, abs_rel: float) -> bool:
     """Keep a copy of a checkpoint if its score is the best so far; says whether it was."""
     best = best_folder(folder)
     score = best / "validation.json"
-    if score.is_file() and json.loads(score.read_text())["abs_rel"] <= abs_rel:
+    if not math.isfinite(abs_rel) or (score.is_file() and json.loads(score.read_text())["abs_rel"] <= abs_rel):
         return False
-    partial = best.with_name(best.name + ".partial")
+    partial, previous = _hidden(best, "partial"), _hidden(best, "previous")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder, partial, copy_function=_link, ignore=shutil.ignore_patterns(STATE_FOLDER))
     (partial / "validation.json").write_text(json.dumps({"abs_rel": abs_rel}) + "\n")
-    shutil.rmtree(best, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
+    if best.exists():
+        os.replace(best, previous)
     os.replace(partial, best)
+    shutil.rmtree(previous, ignore_errors=True)
     return True
 
 
-def _write(folder: Path, weights: nn.Module, config: TrainConfig, base: CheckpointFiles | None) -> None:
+def _write(
+    folder: Path, weights: nn.Module, config: TrainConfig, base: CheckpointFiles | None, held: Path | None
+) -> None:
+    """Write a checkpoint; `held` is an earlier one of the same run, whose copies of the base's files can be shared."""
     (folder / "unet").mkdir(parents=True)
     half = {key: value.detach().half().cpu().contiguous() for key, value in weights.state_dict().items()}
     save_file(half, folder / "unet" / f"{WEIGHTS_STEM}.safetensors", metadata={"format": "pt"})
@@ -107,9 +135,12 @@ def _write(folder: Path, weights: nn.Module, config: TrainConfig, base: Checkpoi
         codec = {"_class_name": "PatchCodec", "patch": config.patch}
         _write_json(folder / "codec" / "config.json", codec)
     else:
+        # Copied once: a file of the base that is changed in place must not change what was trained from it.
+        own = held if held is not None and (held / "vae").is_dir() else None
         for part in _BASE_PARTS:
             if (base.base / part).is_dir():
-                shutil.copytree(base.base / part, folder / part, copy_function=_link)
+                source, copy = (own / part, _link) if own else (base.base / part, shutil.copy2)
+                shutil.copytree(source, folder / part, copy_function=copy)
     scheduler = {
         "_class_name": "EulerDiscreteScheduler",
         "sigma_min": 0.002,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -67,8 +66,10 @@ def run(
             raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
         chosen = {"steps": steps, "seed": seed}
         resolved = replace(load_config(config), **{name: value for name, value in chosen.items() if value is not None})
-        from training.checkpoint_folder import kept_of
+        from training.checkpoint_folder import kept_of, recover
 
+        if output.parent.is_dir():
+            recover(output)
         held = kept_of(output)
         for path in held:
             if not (path / "train_config.json").is_file():
@@ -76,6 +77,8 @@ def run(
         if held and not (resume or overwrite or dry_run):
             raise FileExistsError(f"--output: {held[0]} exists; --resume goes on with it, --overwrite replaces it")
         if init is not None:
+            if not resume and any(path.resolve() == init.resolve() for path in held):
+                raise ValueError(f"--init: {init} would be deleted by --overwrite; give another --output")
             resolve_checkpoint(init)
 
         from depth_engine.devices import choose_device
@@ -90,9 +93,6 @@ def run(
             click.echo(describe_run(resolved))
             return
         output.parent.mkdir(parents=True, exist_ok=True)
-        for path in held[1:] if held and held[0] == output else held:
-            if not resume:  # of the run that is replaced; its newest checkpoint goes when the new one is there
-                shutil.rmtree(path)
         train(
             resolved,
             output,

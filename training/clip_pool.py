@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,13 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.config import Source, Stage
+from training.config import Source, Stage, TrainConfig
 from training.datasets import DepthClip, DepthDataset, open_dataset
 from training.draws import generator, uniform, whole
 from training.scenes import FIRST_TRAINING_SEED, make_clips
 
 # Keys the draws of what is loaded apart from the draws of steps.
 _LOADING = 2**31 - 2
+# Clips in a row that may be unreadable before the data set is taken for broken.
+_BAD_CLIPS = 20
 
 
 class Clips(NamedTuple):
@@ -111,9 +114,32 @@ class ClipPool:
     def _read(self, number: int, dataset: DepthDataset) -> None:
         rng = generator(self.seed, number, _LOADING)
         uniform(rng)  # the source's
-        clip = fit_clip(dataset[whole(rng, 0, len(dataset) - 1)], self.stage.height, self.stage.width, rng)
+        clip = fit_clip(_read_whole(dataset, rng), self.stage.height, self.stage.width, rng)
         slot = number % self.stage.pool
         self._rgb[slot], self._depth_m[slot], self._valid[slot] = clip
+
+
+def _read_whole(dataset: DepthDataset, rng: torch.Generator) -> DepthClip:
+    """A clip drawn by lot; one that can't be read is told and left out, so that a single bad file ends no run."""
+    for _ in range(_BAD_CLIPS):
+        index = whole(rng, 0, len(dataset) - 1)
+        try:
+            return dataset[index]
+        except (OSError, ValueError, KeyError) as error:
+            warnings.warn(f"{dataset.reader.name}: clip {index} is left out: {error}", stacklevel=2)
+    raise ValueError(f"{dataset.reader.name}: {_BAD_CLIPS} clips in a row can't be read in {dataset.root}")
+
+
+def check_sources(config: TrainConfig) -> None:
+    """Open the data sets of every stage, so that a wrong folder is told before weights load.
+
+    Raises:
+        ValueError: A source's folder does not hold what it should.
+    """
+    for stage in config.stages:
+        for source in config.sources:
+            if source.name != "procedural":
+                _open(source, stage)
 
 
 def _open(source: Source, stage: Stage) -> DepthDataset:

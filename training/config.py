@@ -128,7 +128,7 @@ class TrainConfig:
     context_probability: float = 0.5
     own_context_probability: float = 0.5
     steps: int = 20_000
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
     checkpoint_activations: bool = False
     optimizer: Literal["adam", "adamw", "muon"] = "muon"
     learning_rate: float = 8e-4

@@ -19,8 +19,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 
 from training.batch import Batch, make_batch
-from training.checkpoint_folder import drop_earlier, keep_best, save_checkpoint
-from training.clip_pool import ClipPool
+from training.checkpoint_folder import drop_earlier, drop_kept, keep_best, recover, save_checkpoint
+from training.clip_pool import ClipPool, check_sources
 from training.config import Stage, TrainConfig
 from training.draws import generator
 from training.objective import DepthModel, StepDraw, draw_step, step_loss
@@ -128,7 +128,7 @@ def train(
         config: The run.
         folder: Checkpoint folder to write; `folder-step*` and `folder-best` beside it, if the config keeps them.
         init: Checkpoint folder of the same shape to start from.
-        budget_minutes: Wall-clock budget; the schedule follows it. None: `config.steps` decides alone.
+        budget_minutes: Wall-clock budget; the schedule follows it. None: the resumed run's, or `config.steps` alone.
         device: Where to train.
         resume: Go on with the interrupted run in `folder`.
         save_every_s: Seconds between checkpoints.
@@ -140,11 +140,15 @@ def train(
         ValueError: There is no interrupted run to resume, it had another config, or the batch can't be divided.
         FloatingPointError: The run diverged.
     """
+    accelerator = start_accelerator(device)
+    if accelerator.is_main_process:
+        recover(folder)
+    accelerator.wait_for_everyone()
     if resume:
         check_same_config(config, folder)
-    accelerator = start_accelerator(device)
     check_divisible(config, accelerator.num_processes)
     where = accelerator.device
+    check_sources(config)
     torch.set_flush_denormal(True)  # the running average makes denormals, and they are slow on a CPU
     torch.manual_seed(config.seed)
     model, base = start_model(config, init, where)
@@ -154,8 +158,13 @@ def train(
     now = Progress()
     if resume:
         now = read_progress(folder)
+        budget_minutes = budget_minutes or now.budget_minutes
         trainer.begin(config.stages[now.stage])
         load_state(folder / STATE_FOLDER, unet, average, trainer.plain_optimizers)
+
+    now.budget_minutes = budget_minutes
+    if accelerator.is_main_process and not resume:
+        drop_kept(folder)
 
     feeder = Feeder(config, where, accelerator.process_index, accelerator.num_processes)
     watch = Watch(
@@ -169,11 +178,13 @@ def train(
     )
     began, saved = time.monotonic() - now.minutes * 60, time.monotonic()
 
-    def share_at(step: int) -> float:
-        """How far the run is, agreed among the processes: their clocks differ."""
+    def look_at_clock(step: int) -> tuple[float, bool]:
+        """How far the run is, and whether to save, agreed among the processes: their clocks differ."""
         now.minutes = (time.monotonic() - began) / 60
         share = max(step / config.steps, now.minutes / budget_minutes if budget_minutes else 0.0)
-        return broadcast_object_list([share])[0] if accelerator.num_processes > 1 else share
+        seen = [share, time.monotonic() - saved > save_every_s]
+        share, due = broadcast_object_list(seen) if accelerator.num_processes > 1 else seen
+        return share, due
 
     def save(ended: bool) -> None:
         if not accelerator.is_main_process:
@@ -182,12 +193,21 @@ def train(
         keep_as = (
             folder.with_name(f"{folder.name}-step{now.saved_step:06d}") if config.keep_last and now.saved_step else None
         )
+        shares_base = now.saved_step > 0
         now.saved_step = step
 
         def write_state(target: Path) -> None:
             save_state(target, unet, average, trainer.plain_optimizers, now)
 
-        save_checkpoint(folder, average, config, base, write_state=None if ended else write_state, keep_as=keep_as)
+        save_checkpoint(
+            folder,
+            average,
+            config,
+            base,
+            write_state=None if ended else write_state,
+            keep_as=keep_as,
+            shares_base=shares_base,
+        )
         drop_earlier(folder, config.keep_last)
         if config.validate_clips:
             abs_rel = watch.validate(folder, step)
@@ -197,13 +217,13 @@ def train(
     try:
         if resume and now.loaded:
             feeder.resume(now.stage, now.loaded)
-        share = share_at(now.step)
+        share, _ = look_at_clock(now.step)
         ready = feeder.ask(now.step, stage_at(config, share))
         while share < 1:
             asked = time.monotonic()
             drawn = ready()
             waited_s = time.monotonic() - asked
-            next_share = share_at(now.step + 1)
+            next_share, save_due = look_at_clock(now.step + 1)
             ready = feeder.ask(now.step + 1, stage_at(config, min(next_share, 1 - 1e-9)))
             stage = config.stages[drawn.stage]
             trainer.begin(stage)
@@ -217,7 +237,7 @@ def train(
             _average_into(average, unet, config, now.step)
             now.step, now.stage, now.loaded, share = now.step + 1, drawn.stage, drawn.loaded, next_share
             watch.stepped(now, stage, stepped.loss, stepped.norm, waited_s, share)
-            if share < 1 and time.monotonic() - saved > save_every_s:
+            if share < 1 and save_due:
                 save(ended=False)
                 accelerator.wait_for_everyone()
                 saved = time.monotonic()
@@ -296,7 +316,8 @@ def start_accelerator(device: str) -> Accelerator:
         os.environ["ACCELERATE_TORCH_DEVICE"] = device
     # The layers of the other stages, and of blocks that a clip does not reach, get no gradient.
     handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    return Accelerator(cpu=device == "cpu", kwargs_handlers=handlers)
+    # The config says what the network computes in; a launcher's own choice would be a second one.
+    return Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
 
 
 def check_divisible(config: TrainConfig, processes: int) -> None:

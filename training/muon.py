@@ -30,4 +30,7 @@ class KernelMuon(torch.optim.Muon):
         """Step on the gradients that the model's weights hold."""
         for matrix, weight in zip(self._matrices, self._weights, strict=True):
             matrix.grad = None if weight.grad is None else weight.grad.reshape(matrix.shape)
-        return super().step(closure)
+        result = super().step(closure)
+        for matrix in self._matrices:
+            matrix.grad = None
+        return result

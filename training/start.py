@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from depth_engine.checkpoints import CHRONODEPTH, CheckpointFiles, CheckpointSpec, load_model, resolve_checkpoint
-from depth_engine.codec import Codec, PatchCodec, load_codec
+from depth_engine.codec import Codec, PatchCodec, VaeCodec, load_codec
 from depth_engine.embed import ConstantEmbedder, load_embedder
 from depth_engine.unet import DepthUNet
 from training.config import TrainConfig
@@ -74,6 +74,8 @@ def start_model(
     unet.train().requires_grad_(True)
     if config.checkpoint_activations:
         unet.enable_gradient_checkpointing()
+        if isinstance(codec, VaeCodec):  # one-step training goes through its decoder
+            codec.vae.enable_gradient_checkpointing()
     return DepthModel(unet, codec, embedder, spec, config.sigma, config.precision == "bfloat16"), base
 
 

@@ -25,6 +25,7 @@ class Progress:
         loaded: Clips that the pool has loaded; with the seed this is the pool's content.
         skipped: Steps left out because the gradient was not finite.
         saved_step: Step of the checkpoint saved before.
+        budget_minutes: The run's budget, if it has one.
     """
 
     step: int = 0
@@ -33,6 +34,7 @@ class Progress:
     loaded: int = 0
     skipped: int = 0
     saved_step: int = 0
+    budget_minutes: float | None = None
 
 
 def save_state(

@@ -95,3 +95,20 @@ def test_an_error_beside_the_writer_drops_what_is_queued() -> None:
             behind.put(number)
         raise KeyError("elsewhere")
     assert len(written) < 10 and not threads()
+
+
+def test_dropped_items_can_still_be_kept_another_way() -> None:
+    written: list[int] = []
+    kept: list[int] = []
+    go_on = threading.Event()
+
+    def write(item: int) -> None:
+        go_on.wait(10)
+        written.append(item)
+
+    with pytest.raises(KeyError), WriteBehind(write, 3, dropped=kept.append) as behind:
+        for item in range(3):
+            behind.put(item)
+        threading.Timer(0.3, go_on.set).start()
+        raise KeyError
+    assert written[:1] == [0] and written + kept == [0, 1, 2] and kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.batch import Batch, augment, crop, normalize
-from training.clip_pool import ClipPool, Clips, fit_clip
+from training.clip_pool import ClipPool, Clips, check_sources, fit_clip
 from training.config import Source, load_config
 from training.datasets import DepthClip
 from training.draws import generator
@@ -95,6 +96,22 @@ def test_sources_are_mixed_by_weight(tmp_path: Path) -> None:
     assert 0.4 < np.mean(flat) < 1.0
     read = drawn.depth_m[flat.index(True)]
     assert torch.isinf(read).any() or (read >= 10).all()
+
+
+def test_a_bad_file_ends_no_run(tmp_path: Path) -> None:
+    write_vkitti(tmp_path)
+    pool = ClipPool(STAGE, 0, (Source("vkitti2", str(tmp_path), step=1),), CPU)
+    depth = sorted(tmp_path.rglob("depth_*.png"))
+    depth[2].write_bytes(depth[2].read_bytes()[:60])  # of clips 0 to 2
+    with pytest.warns(UserWarning, match="vkitti2: clip [012] is left out"):
+        pool.load(8)
+    assert (pool.draw(1, rngs(4)).depth_m >= 10).all()
+    for path in depth:
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="20 clips in a row can't be read"):
+        pool.load(1)
+    with pytest.raises(ValueError, match="is no folder"):
+        check_sources(replace(load_config("smoke"), sources=(Source("vkitti2", str(tmp_path / "none")),)))
 
 
 def test_data_sets_are_cut_to_the_size_wanted() -> None:
