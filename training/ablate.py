@@ -66,17 +66,8 @@ def configs(seed: int) -> dict[str, TrainConfig]:
         objective="diffusion",
         trains="spatial_alone",
     )
-    clips = Stage(
-        1.0,
-        HEIGHT,
-        WIDTH,
-        batch=4,
-        max_frames=LONGEST,
-        clip_frames=8,
-        pool=400,
-        fresh=0.5,
-        objective="diffusion",
-        trains="temporal",
+    clips = replace(
+        alone, until=1.0, batch=4, max_frames=LONGEST, clip_frames=8, pool=400, fresh=0.5, trains="temporal"
     )
     full = TrainConfig(
         stages=(alone, clips),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def run(
             raise ValueError(f"--steps: {steps} is not accepted; give a number from 1 up")
         if not save_every > 0:
             raise ValueError(f"--save-every: {save_every:g} is not accepted; give minutes above 0")
+        if log is not None:
+            _need("tensorboard", "--log")
         if resume and overwrite:
             raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
         chosen = {"steps": steps, "seed": seed}
@@ -160,6 +163,7 @@ def ablate(output: Path, budget_minutes: float, clips: int, frames: int, seed: i
             raise ValueError(f"--budget-minutes: {budget_minutes:g} is not accepted; give minutes above 0")
         if output.exists() and not output.is_dir():
             raise ValueError(f"--output: {output} is a file; give a folder")
+        _need("matplotlib", "ablate")
         from depth_engine.devices import choose_device
         from training.ablate import ablations, plot, table
 
@@ -228,6 +232,16 @@ def inspect(
     click.echo(f"{numbers.sky_share:.1%} sky; depth {low:.2f} / {middle:.2f} / {high:.2f} {unit} at 2 / 50 / 98 %")
     click.echo(f"camera moves {numbers.motion:.3f} {unit} from frame to frame (median)")
     click.echo(f"contact sheet: {target}")
+
+
+def _need(package: str, wanted_by: str) -> None:
+    """Miss an optional package before hours of training, not after.
+
+    Raises:
+        ValueError: It is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"{wanted_by}: {package} is not installed; pip install 'depth-engine[train]'")
 
 
 if __name__ == "__main__":

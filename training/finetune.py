@@ -39,19 +39,15 @@ class Drawn(NamedTuple):
 
     Attributes:
         stage: Index of the stage.
-        step: Number of the step.
         draw: What all clips share.
         parts: Batches to accumulate, with the clips' generators.
         loaded: Clips that the pool had loaded by then.
-        wait_s: Seconds that making it took.
     """
 
     stage: int
-    step: int
     draw: StepDraw
     parts: list[tuple[Batch, list[torch.Generator]]]
     loaded: int
-    wait_s: float
 
 
 class Feeder:
@@ -79,7 +75,6 @@ class Feeder:
         return ClipPool(self._config.stages[stage], self._config.seed, self._config.sources, self._device)
 
     def _make(self, step: int, number: int) -> Drawn:
-        began = time.monotonic()
         stage = self._config.stages[number]
         if self._pool is None or self._pool.stage is not stage:
             self._pool = self._new_pool(number)
@@ -96,7 +91,7 @@ class Feeder:
             clips = self._pool.draw(draw.frames, rngs)
             shape_rng = torch.Generator().manual_seed(shape_seed)  # every part is cut to the same shape
             parts.append((make_batch(clips, self._config.kind, self._config.multiple, shape_rng, rngs), rngs))
-        return Drawn(number, step, draw, parts, self._pool.loaded, time.monotonic() - began)
+        return Drawn(number, draw, parts, self._pool.loaded)
 
 
 def rate_share(config: TrainConfig, step: int, progress: float) -> float:

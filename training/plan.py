@@ -19,7 +19,7 @@ _BYTES = 4  # float32: weights, gradients, moments, average
 
 
 def count_parameters(config: TrainConfig, trains: str = "all") -> tuple[int, int]:
-    """Parameters of the whole UNet, and those that a stage trains. No weights are read.
+    """Parameters of the whole UNet, and those that a stage trains; of a base, its config alone is read.
 
     Raises:
         ValueError: The base's config can't be found.

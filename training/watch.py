@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,6 @@ class Watch:
         bar: Show a bar in place of a line every 50 steps.
         budget_minutes: Length of the bar, where the clock decides.
         enabled: Whether this is the main process.
-
-    Raises:
-        ValueError: Logs are asked for and TensorBoard is not installed.
     """
 
     def __init__(
@@ -53,8 +49,6 @@ class Watch:
         self._waited_s, self._minutes = 0.0, 0.0
         self._writer: Any = None
         if log_folder is not None and enabled:
-            if importlib.util.find_spec("tensorboard") is None:
-                raise ValueError("--log: tensorboard is not installed; pip install tensorboard, or leave --log out")
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(log_folder))
