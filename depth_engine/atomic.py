@@ -39,3 +39,18 @@ def publish(part: Path, path: Path, overwrite: bool) -> None:
         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
     else:
         os.replace(part, path)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and try it.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        test = folder / ".write-test"
+        test.touch()
+        test.unlink()
+    except OSError as error:
+        raise OSError(f"output: {folder} can't be written ({error.strerror})") from error

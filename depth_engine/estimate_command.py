@@ -18,8 +18,9 @@ import click
 from depth_engine.checkpoints import CheckpointFiles, resolve_checkpoint
 from depth_engine.depth_files import DEPTH_FORMATS
 from depth_engine.errors import one_line
-from depth_engine.job import Job, check_output, check_source, output_folders, run_identity, run_job
+from depth_engine.job import Job, check_output, output_folders, run_identity, run_job
 from depth_engine.settings import RunSettings, choose_settings, known_name
+from depth_engine.take import check_source
 from depth_engine.video import DecodeError, VideoInfo, expand_inputs
 from depth_engine.windows import plan as plan_windows
 

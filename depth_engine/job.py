@@ -12,9 +12,7 @@ goes on from the spool: its frames are fed to fresh output files, so the bytes a
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 import shutil
 from collections import deque
@@ -27,15 +25,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.atomic import publish
+from depth_engine.atomic import check_writable, publish
 from depth_engine.background import WriteBehind, read_ahead
 from depth_engine.depth_files import DEPTH_FORMATS, depth_path, open_depth_sink
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
 from depth_engine.settings import RunSettings
 from depth_engine.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
-from depth_engine.video import DecodeError, Frame, VideoInfo, VideoWriter, probe, read_frames
-from depth_engine.video_probe import as_frame_rate
+from depth_engine.take import TAKE_FIELDS, Take, check_same_run
+from depth_engine.video import DecodeError, VideoInfo, VideoWriter, probe
 from depth_engine.visualize import colorize, shrink_to_width, side_by_side
 
 if TYPE_CHECKING:
@@ -50,29 +48,19 @@ PREVIEW_WIDTH = 960  # each half; the preview is for looking, the archive for wo
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Take):
     """What to do with one clip.
 
     Attributes:
-        source: Video file, image folder or pattern.
         folder: Output folder of this clip.
         formats: Depth formats to write.
-        start_s: Start of the part to take, seconds.
-        end_s: End of the part to take, seconds.
-        fps: Frame rate to reduce to.
-        max_frames: Frames to take at the most.
         shots: Find cuts.
         overwrite: Replace outputs that exist.
         resume: Go on with a run that was interrupted.
     """
 
-    source: str | Path
     folder: Path
     formats: tuple[str, ...] = ("mkv",)
-    start_s: float | None = None
-    end_s: float | None = None
-    fps: float | None = None
-    max_frames: int | None = None
     shots: bool = True
     overwrite: bool = False
     resume: bool = False
@@ -97,46 +85,6 @@ class Job:
     def finished(self) -> bool:
         """Whether an earlier run ended."""
         return not self.work.exists() and all(path.exists() for path in self.outputs)
-
-    def frames(self) -> Iterator[Frame]:
-        """The frames to take."""
-        return read_frames(
-            self.source, start_s=self.start_s, end_s=self.end_s, fps=self.fps, max_frames=self.max_frames
-        )
-
-    def expected_frames(self, info: VideoInfo) -> int | None:
-        """How many frames that will be, as far as the file says."""
-        rate = float(info.fps)
-        if info.frame_count is None:
-            return self.max_frames
-        first = max(0.0, self.start_s or 0.0)
-        last = min(info.frame_count / rate, self.end_s if self.end_s is not None else float("inf"))
-        count = max(0.0, last - first) * min(rate, self.fps or rate)
-        return min(max(1, round(count)), self.max_frames or round(count) or 1)
-
-
-def check_source(job: Job) -> VideoInfo:
-    """Probe the source and check what is to be taken of it, before anything heavy loads.
-
-    Raises:
-        ValueError: The source is no readable clip, or nothing would be taken of it.
-    """
-    info = probe(job.source)
-    for name in ("start_s", "end_s", "fps"):
-        value = getattr(job, name)
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f"{name.removesuffix('_s')}: {value} is not accepted; give a number")
-    if job.start_s is not None and job.start_s < 0:
-        raise ValueError(f"start: {job.start_s:g} is not accepted; give seconds from 0 up")
-    if job.end_s is not None and job.end_s <= (job.start_s or 0):
-        raise ValueError(f"end: {job.end_s:g} is not after the start ({job.start_s or 0:g} s)")
-    if job.start_s and info.duration_s is not None and job.start_s >= info.duration_s:
-        raise ValueError(f"start: {job.start_s:g} s is past the end of {job.source} ({info.duration_s:.2f} s)")
-    if job.fps is not None and not job.fps > 0:
-        raise ValueError(f"fps: {job.fps:g} is not accepted; give frames per second above 0")
-    if job.max_frames is not None and job.max_frames < 1:
-        raise ValueError(f"max-frames: {job.max_frames} is not accepted; give a number of frames from 1 up")
-    return info
 
 
 def check_output(job: Job, identity: dict[str, Any]) -> None:
@@ -163,13 +111,7 @@ def check_output(job: Job, identity: dict[str, Any]) -> None:
             raise FileExistsError(
                 f"output: {job.folder} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
             )
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        test = job.folder / ".write-test"
-        test.touch()
-        test.unlink()
-    except OSError as error:
-        raise OSError(f"output: {job.folder} can't be written ({error.strerror})") from error
+    check_writable(job.folder)
 
 
 def run_job(
@@ -260,7 +202,7 @@ class _Run:
     ) -> None:
         self.engine, self.job, self.settings, self.info, self.spool = engine, job, settings, info, spool
         self.identity, self.on_frames = identity, on_frames
-        self.rate = info.fps if job.fps is None else min(as_frame_rate(job.fps), info.fps)
+        self.rate = job.rate(info)
         self.waiting: deque[tuple[float, np.ndarray]] = deque()  # time and small picture of frames without depth yet
         self.times_s: list[float] = []
         self.shots: list[int] = []
@@ -344,7 +286,7 @@ class _Run:
         time_s, picture = self.waiting.popleft()
         for sink in self.sinks:
             sink.write(full, time_s)
-        pair = side_by_side(picture, colorize(depth, self.engine.spec.kind), PREVIEW_WIDTH)
+        pair = side_by_side(picture, colorize(depth, self.engine.spec.kind), max_width_each=PREVIEW_WIDTH)
         if self.preview is None:
             audio = self.job.source if self.info.has_audio else None
             self.preview = self.stack.enter_context(
@@ -355,7 +297,7 @@ class _Run:
                     fps=self.rate,
                     audio_from=Path(audio) if audio else None,
                     audio_start_s=self.job.start_s or 0.0,
-                    audio_end_s=self._sound_end_s(),
+                    audio_end_s=self.job.sound_end_s(self.info),
                     sample_aspect=self.info.sample_aspect,
                 )
             )
@@ -365,13 +307,6 @@ class _Run:
         self.previous = depth
         self.times_s.append(time_s)
         self.on_frames(len(self.times_s))
-
-    def _sound_end_s(self) -> float | None:
-        """Where the sound ends: with the frames, in seconds of the source."""
-        if self.job.max_frames is None:
-            return self.job.end_s
-        last_s = (self.job.start_s or 0.0) + self.job.max_frames / float(self.rate)
-        return last_s if self.job.end_s is None else min(last_s, self.job.end_s)
 
     def _close_outputs(self) -> None:
         if not self.times_s:
@@ -384,7 +319,7 @@ class _Run:
     def _write_texts(self, size: ModelSize) -> None:
         """Sidecar and report."""
         engine, job = self.engine, self.job
-        taken = {name: getattr(job, name) for name in ("start_s", "end_s", "fps", "max_frames")}
+        taken = {name: getattr(job, name) for name in TAKE_FIELDS}
         settings = {
             **asdict(self.settings),
             "shots": job.shots,
@@ -434,25 +369,15 @@ def run_identity(
 ) -> dict[str, Any]:
     """What must be the same for a run to be resumed: the clip, the checkpoint, the settings. Plain JSON data."""
     identity = {
-        "source": str(Path(job.source).resolve()),
-        "source_fingerprint": _fingerprint(Path(job.source)),
-        "picture": f"{info.width}x{info.height}",
+        **job.identity(info),
         "checkpoint_sha256": files.weights_sha256(),
         "spec": files.spec.to_json(),
         "base": str(files.base),
         "dtype": dtype,
         **asdict(settings),
-        **{name: getattr(job, name) for name in ("shots", "start_s", "end_s", "fps", "max_frames")},
+        "shots": job.shots,
     }
     return json.loads(json.dumps(identity))
-
-
-def _fingerprint(source: Path) -> str:
-    """A hash of name, size and time of a file, or of the files beside a sequence's pictures."""
-    folder = source if source.is_dir() else source.parent
-    paths = [source] if source.is_file() else sorted(path for path in folder.iterdir() if path.is_file())
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _check_same_run(job: Job, identity: dict[str, Any]) -> None:
@@ -466,13 +391,7 @@ def _check_same_run(job: Job, identity: dict[str, Any]) -> None:
     held = read_identity(job.work)
     if held is None and job.finished:
         held = read_sidecar(sidecar_path(job.folder / "depth")).get("run", {})
-    differing = [] if held is None else [key for key in identity if held.get(key) != identity[key]]
-    if differing:
-        key = differing[0]
-        raise ValueError(
-            f"resume: the run in {job.folder} had {key} {(held or {}).get(key)}, not {identity[key]}; "
-            "give the same clip and settings, or --overwrite to start anew"
-        )
+    check_same_run(held, identity, job.folder)
 
 
 def _remove_unfinished(job: Job) -> None:

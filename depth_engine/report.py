@@ -1,7 +1,7 @@
-"""report.html: input and depth playing in step, the settings, and where the depth changes.
+"""report.html: input and results playing in step, the settings, and where the result changes.
 
 One page without any external request (its content security policy forbids them). The preview video lies in it once,
-as base64; both players crop their half of it.
+as base64; every player crops its place of it.
 """
 
 from __future__ import annotations
@@ -36,21 +36,25 @@ def write_report(
     times_s: Sequence[float] | np.ndarray,
     notes: Sequence[str] = (),
     outputs: Sequence[str | Path] = (),
+    panels: Sequence[str] = ("Input", "Depth (warm is near)"),
+    change_of: str = "Depth",
     overwrite: bool = False,
 ) -> None:
     """Write the report page. Memory does not grow with the preview; all text is escaped.
 
     Args:
         path: The page, such as DIR/report.html; appears whole or not at all.
-        preview_mp4: Video with the input in its left half and the coloured depth in its right half
-            (`visualize.side_by_side`), one frame for each of `times_s`, shown at that time (`video.VideoWriter`).
+        preview_mp4: Video with the panels side by side (`visualize.side_by_side`), one frame for each of `times_s`,
+            shown at that time (`video.VideoWriter`).
         title: Heading, usually the clip's name.
         settings: Name -> value, shown as a table; nested values as JSON.
-        change: `[T - 1]`, `metrics.mean_abs_change` of frames i and i + 1; finite, >= 0.
+        change: `[T - 1]`, `metrics.mean_abs_change` of the result's frames i and i + 1; finite, >= 0.
         shots: First frame of every shot, in [0, T).
         times_s: `[T]`, seconds, increasing.
         notes: Sentences shown below the title.
         outputs: Files and folders to list with their size; they must exist.
+        panels: What the preview shows, left to right.
+        change_of: What `change` was measured on, for the plot's heading.
         overwrite: Replace an existing page.
 
     Raises:
@@ -67,8 +71,8 @@ def write_report(
         [
             f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n",
             "".join(f"<p>{escape(note)}</p>\n" for note in notes),
-            _PLAYERS.replace("@LAST@", str(len(times) - 1)),
-            _plot_section(times, changes, shots),
+            _PLAYERS.replace("@LAST@", str(len(times) - 1)).replace("@FIGURES@", _figures(panels)),
+            _plot_section(times, changes, shots, change_of),
             _settings_section(settings),
             _outputs_section([Path(output) for output in outputs]),
             "</main>\n",
@@ -132,7 +136,17 @@ def _blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
-def _plot_section(times: np.ndarray, change: np.ndarray, shots: Sequence[int]) -> str:
+def _figures(panels: Sequence[str]) -> str:
+    """A player for each panel; the first one leads and has the sound."""
+    return "\n".join(
+        f'<figure><div class="pane"><video playsinline preload="auto"{" muted" if place else ""} '
+        f'style="width: {100 * len(panels)}%; margin-left: -{100 * place}%"></video></div>\n'
+        f"<figcaption>{escape(panel)}</figcaption></figure>"
+        for place, panel in enumerate(panels)
+    )
+
+
+def _plot_section(times: np.ndarray, change: np.ndarray, shots: Sequence[int], change_of: str) -> str:
     """SVG of change over time; empty for a clip of one frame."""
     if len(change) == 0:
         return ""
@@ -149,13 +163,13 @@ def _plot_section(times: np.ndarray, change: np.ndarray, shots: Sequence[int]) -
     cuts = "".join(f"M{(times[first] - first_s) * units_per_s:.1f} 0V{_PLOT_HEIGHT}" for first in shots if first > 0)
     cut_count = sum(first > 0 for first in shots)
     return f"""<section>
-<h2>Depth change between frames</h2>
-<p class="note">Mean |d<sub>t</sub> - d<sub>t-1</sub>| over time. Dashed lines are cuts ({cut_count}); a peak at a cut
+<h2>{escape(change_of)}: change between frames</h2>
+<p class="note">Mean |x<sub>t</sub> - x<sub>t-1</sub>| over time. Dashed lines are cuts ({cut_count}); a peak at a cut
 may leave the plot. Click to go there.</p>
 <div class="plot">
 <span class="ends"><span>{top:.3g}</span></span>
 <svg id="plot" viewBox="0 0 {_PLOT_WIDTH} {_PLOT_HEIGHT}" preserveAspectRatio="none" role="img"
- aria-label="Depth change between frames over time, top of the scale {top:.3g}">
+ aria-label="Change between frames over time, top of the scale {top:.3g}">
 <path class="cut" d="{cuts}"/><path class="curve" d="{curve}"/>
 <line id="cursor" x1="0" x2="0" y1="0" y2="{_PLOT_HEIGHT}"/></svg>
 <span class="ends"><span>{first_s:.2f} s</span><span>{last_s:.2f} s</span></span>
@@ -217,12 +231,10 @@ main { max-width: 72rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.35rem; margin: .25rem 0 .5rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.05rem; margin: 1.75rem 0 .25rem; }
 .note, figcaption, .ends { color: var(--faint); font-size: .85rem; margin: 0 0 .25rem; }
-.players { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; }
-@media (max-width: 40rem) { .players { grid-template-columns: 1fr; } }
+.players { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .5rem; }
 figure { margin: 0; }
 .pane { overflow: hidden; aspect-ratio: 16 / 9; background: #000; border-radius: 4px; }
-.pane video { display: block; width: 200%; height: 100%; object-fit: fill; }
-#right { margin-left: -100%; }
+.pane video { display: block; height: 100%; max-width: none; object-fit: fill; }
 .controls { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin-top: .25rem; }
 .controls input { flex: 1 1 14rem; min-width: 8rem; accent-color: var(--accent); }
 button, select { font: inherit; color: inherit; background: var(--panel); border: 1px solid var(--line);
@@ -243,10 +255,7 @@ th { font-weight: 500; color: var(--faint); width: 30%; }
 
 _PLAYERS = """<section aria-label="Players">
 <div class="players">
-<figure><div class="pane"><video id="left" playsinline preload="auto"></video></div>
-<figcaption>Input</figcaption></figure>
-<figure><div class="pane"><video id="right" playsinline preload="auto" muted></video></div>
-<figcaption>Depth (warm is near)</figcaption></figure>
+@FIGURES@
 </div>
 <div class="controls">
 <button id="play" type="button">Play</button>
@@ -262,12 +271,13 @@ _PLAYERS = """<section aria-label="Players">
 </section>
 """
 
-# `left` leads: `right` gets the same seeks and follows its clock while playing. Both stand still during a seek and
-# start together once both have arrived.
+# The first player leads: the others get the same seeks and follow its clock while playing. All stand still during a
+# seek and start together once all have arrived.
 _SCRIPT = """
 'use strict';
 const $ = id => document.getElementById(id);
-const left = $('left'), right = $('right'), both = [left, right];
+const all = [...document.querySelectorAll('video')];
+const [lead, ...others] = all;
 const times = JSON.parse($('data').textContent).times;
 const last = times.length - 1;
 const durationS = times[last] - times[0];
@@ -285,7 +295,7 @@ function frameAt(time) {
   }
   return low;
 }
-// The middle of a frame's time: the same frame in both players, whatever the rounding.
+// The middle of a frame's time: the same frame in every player, whatever the rounding.
 function middleOf(frame) {
   return frame < last ? (times[frame] + times[frame + 1]) / 2 : times[last] + frameS / 2;
 }
@@ -295,14 +305,14 @@ function seek(frame) {
   settle();
 }
 function settle() {
-  if (both.some(video => video.seeking || video.readyState < 1)) return;
+  if (all.some(video => video.seeking || video.readyState < 1)) return;
   if (wanted !== null) {
     const time = middleOf(wanted);
     wanted = null;
-    for (const video of both) { video.pause(); video.currentTime = time; }
-  } else if (playing && left.paused) {
+    for (const video of all) { video.pause(); video.currentTime = time; }
+  } else if (playing && lead.paused) {
     // A pause before playing has begun aborts it; that is no failure.
-    for (const video of both) video.play().catch(error => { if (error.name !== 'AbortError') pause(); });
+    for (const video of all) video.play().catch(error => { if (error.name !== 'AbortError') pause(); });
     cancelAnimationFrame(loop);
     loop = requestAnimationFrame(follow);
   }
@@ -319,7 +329,7 @@ function draw(frame) {
 }
 function pause() {
   playing = false;
-  for (const video of both) video.pause();
+  for (const video of all) video.pause();
   $('play').textContent = 'Play';
 }
 function toggle() {
@@ -329,23 +339,25 @@ function toggle() {
   if (shown === last) seek(0); else settle();
 }
 function follow() {
-  if (left.ended) { pause(); seek(last); return; }
-  if (!playing || left.paused) return;
-  draw(frameAt(left.currentTime));
-  const drift = right.currentTime - left.currentTime;
-  // Far apart: align. A little apart: run up to a tenth faster or slower, which does not show.
-  if (Math.abs(drift) > 0.15) seek(shown);
-  const catchUp = Math.abs(drift) > frameS / 4 ? Math.max(-0.1, Math.min(0.1, 2 * drift)) : 0;
-  right.playbackRate = left.playbackRate * (1 - catchUp);
+  if (lead.ended) { pause(); seek(last); return; }
+  if (!playing || lead.paused) return;
+  draw(frameAt(lead.currentTime));
+  for (const other of others) {
+    const drift = other.currentTime - lead.currentTime;
+    // Far apart: align. A little apart: run up to a tenth faster or slower, which does not show.
+    if (Math.abs(drift) > 0.15) seek(shown);
+    const catchUp = Math.abs(drift) > frameS / 4 ? Math.max(-0.1, Math.min(0.1, 2 * drift)) : 0;
+    other.playbackRate = lead.playbackRate * (1 - catchUp);
+  }
   loop = requestAnimationFrame(follow);
 }
 function step(count) { const from = shown; pause(); seek(from + count); }
 
-for (const video of both) {
+for (const video of all) {
   video.addEventListener('seeked', settle);
   video.addEventListener('loadedmetadata', () => {
-    video.parentElement.style.aspectRatio = video.videoWidth / 2 + ' / ' + video.videoHeight;
-    if (both.every(other => other.readyState >= 1)) seek(0);
+    video.parentElement.style.aspectRatio = video.videoWidth / all.length + ' / ' + video.videoHeight;
+    if (all.every(other => other.readyState >= 1)) seek(0);
   });
   video.addEventListener('error', () => { $('where').textContent = 'this browser cannot play the video'; });
 }
@@ -353,7 +365,7 @@ $('play').onclick = toggle;
 $('back').onclick = () => step(-1);
 $('forward').onclick = () => step(1);
 $('scrub').oninput = event => seek(Number(event.target.value));
-$('speed').onchange = event => { for (const video of both) video.playbackRate = Number(event.target.value); };
+$('speed').onchange = event => { for (const video of all) video.playbackRate = Number(event.target.value); };
 document.addEventListener('keydown', event => {
   const tag = event.target.tagName;
   if (event.ctrlKey || event.metaKey || event.altKey || tag === 'SELECT') return;
@@ -382,7 +394,7 @@ async function loadClip() {
     await new Promise(resolve => setTimeout(resolve));  // a long clip must not freeze the page
   }
   const url = URL.createObjectURL(new Blob(pieces, {type: 'video/mp4'}));
-  for (const video of both) video.src = url;
+  for (const video of all) video.src = url;
 }
 loadClip();
 """

@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from depth_engine.engine import Carry
+from depth_engine.run_lock import lock_file
 from depth_engine.windows import Window
 
 SPOOL_FILES = ("state.json", "carry.safetensors", "spool.f32")
@@ -48,7 +49,7 @@ class Spool:
             self.carry = self._read_carry()
         self._depth.touch()
         self._file = self._depth.open("r+b")
-        _lock(self._file, folder)
+        lock_file(self._file, folder)
         self._bytes = self._done_bytes
         if self._depth.stat().st_size < self._bytes:
             raise ValueError(f"resume: {self._depth} lost data; --overwrite starts anew")
@@ -108,15 +109,3 @@ def read_identity(folder: Path) -> dict[str, Any] | None:
     """What the interrupted run in a work folder was, or None if there is none."""
     state = folder / SPOOL_FILES[0]
     return json.loads(state.read_text()) if state.exists() else None
-
-
-def _lock(file: IO[bytes], folder: Path) -> None:
-    """Keep a second run out; the system drops the lock with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: an open file can't be replaced there, which has the same effect
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ValueError(f"output: another run is writing to {folder.parent}") from None

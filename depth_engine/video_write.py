@@ -110,7 +110,7 @@ class VideoWriter:
     ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self.path = Path(path)
-        _check_format(self.path, codec, pixel_format)
+        check_format(self.path, codec, pixel_format)
         if width < 1 or height < 1:
             raise ValueError(f"width, height: {width}x{height} is not a size, 1x1 or more")
         if not 0 <= crf <= 51:
@@ -294,7 +294,12 @@ class VideoWriter:
         return OSError(f"{self.path}: cannot be written: {self._errors.first(f'ffmpeg ended with code {code}')}")
 
 
-def _check_format(path: Path, codec: str, pixel_format: str) -> None:
+def check_format(path: Path, codec: str, pixel_format: str = "rgb24") -> None:
+    """See that a codec is known and fits a file's name and pixel format.
+
+    Raises:
+        ValueError: Says what is accepted.
+    """
     if codec not in _CODECS:
         raise ValueError(f"codec: {codec!r} is not one of {', '.join(_CODECS)}")
     if pixel_format not in _PIPE_FORMATS:

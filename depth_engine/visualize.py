@@ -82,34 +82,31 @@ def _apply(table: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return table.take(position.astype(np.uint16), axis=0)
 
 
-def side_by_side(rgb: np.ndarray, depth_rgb: np.ndarray, max_width_each: int = 960) -> np.ndarray:
-    """The input left and its coloured depth right, of one size and no wider than `max_width_each` each.
+def side_by_side(first: np.ndarray, *others: np.ndarray, max_width_each: int = 960) -> np.ndarray:
+    """Pictures in a row, of one size and no wider than `max_width_each` each: the input, then what was made of it.
 
     Args:
-        rgb: uint8 `[H, W, 3]`; decides the proportions.
-        depth_rgb: uint8 `[h, w, 3]`; resized to the input's half if it is not of its size.
-        max_width_each: Width limit of each half, pixels, at least 2.
+        first: uint8 `[H, W, 3]`; decides the proportions.
+        others: uint8 `[h, w, 3]`; resized to the first one's place if they are not of its size.
+        max_width_each: Width limit of each place, pixels, at least 2.
 
     Returns:
-        uint8 `[h', 2 w', 3]`, h' and w' even (what H.264 in yuv420p needs). Frames above the limit are downscaled by
+        uint8 `[h', n w', 3]`, h' and w' even (what H.264 in yuv420p needs). Frames above the limit are downscaled by
         area; an odd row or column of a frame that fits is cropped.
 
     Raises:
         ValueError: A frame is not uint8 `[H, W, 3]`, is smaller than 2x2, or the limit is below 2.
     """
-    _check_rgb("rgb", rgb)
-    _check_rgb("depth_rgb", depth_rgb)
+    for number, picture in enumerate([first, *others]):
+        _check_rgb(f"picture {number}", picture)
     if max_width_each < 2:
         raise ValueError(f"max_width_each: {max_width_each} must be at least 2")
-    height, width = rgb.shape[:2]
+    height, width = first.shape[:2]
     if height < 2 or width < 2:
-        raise ValueError(f"rgb: {width}x{height} is smaller than 2x2")
+        raise ValueError(f"picture 0: {width}x{height} is smaller than 2x2")
     out_width = _even(min(width, max_width_each))
     out_height = height - height % 2 if width <= max_width_each else _even(round(height * out_width / width))
-    pair = np.empty((out_height, 2 * out_width, 3), np.uint8)
-    pair[:, :out_width] = _fit(rgb, out_height, out_width)
-    pair[:, out_width:] = _fit(depth_rgb, out_height, out_width)
-    return pair
+    return np.concatenate([_fit(picture, out_height, out_width) for picture in [first, *others]], axis=1)
 
 
 def shrink_to_width(rgb: np.ndarray, max_width: int) -> np.ndarray:

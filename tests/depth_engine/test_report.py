@@ -84,9 +84,15 @@ def test_the_preview_is_in_the_page_once_and_shown_by_two_players(preview: Path,
     page = _write(tmp_path / "report.html", preview)
     assert _embedded(page) == preview.read_bytes()
     left, right = page.attributes("video")
-    assert (left["id"], right["id"]) == ("left", "right")
     assert "muted" in right and "muted" not in left
+    assert left["style"].endswith("margin-left: -0%") and right["style"].endswith("margin-left: -100%")
     assert page.attributes("input", id="scrub")[0]["max"] == "5"
+
+
+def test_there_is_a_player_for_every_panel(preview: Path, tmp_path: Path) -> None:
+    page = _write(tmp_path / "report.html", preview, panels=["Source", "Control <depth>", "Result"], change_of="Result")
+    assert page.texts["figcaption"] == ["Source", "Control <depth>", "Result"]
+    assert all("width: 300%" in found["style"] for found in page.attributes("video"))
 
 
 def test_the_page_asks_for_nothing(preview: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_depth_of_another_size_is_brought_to_the_inputs() -> None:
 
 
 def test_side_by_side_refuses_what_is_no_picture() -> None:
-    with pytest.raises(ValueError, match="depth_rgb: float64"):
+    with pytest.raises(ValueError, match="picture 1: float64"):
         side_by_side(_picture(4, 4), np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match="smaller than 2x2"):
         side_by_side(_picture(1, 4), _picture(1, 4))
