@@ -116,7 +116,7 @@ class DepthVideo:
             FileNotFoundError: There is no such file.
             ValueError: The kind or value range is missing or contradicts the sidecar, or the file is damaged.
         """
-        file = _find_depth_file(Path(path))
+        file = find_depth_file(Path(path))
         base, format = split_depth_path(file)
         if sidecar_path(base).exists():
             meta = read_sidecar(sidecar_path(base))
@@ -394,7 +394,7 @@ def _metres(
     return 1.0 / mapped if inverse else mapped
 
 
-def _find_depth_file(path: Path) -> Path:
+def find_depth_file(path: Path) -> Path:
     """The depth file that a path means: itself, what its sidecar describes, or what lies in the folder."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
@@ -412,7 +412,7 @@ def _find_depth_file(path: Path) -> Path:
     if len(sidecars) != 1:
         names = ", ".join(file.name for file in sidecars) or "none"
         raise ValueError(f"{path}: a folder must hold exactly one depth sidecar, found {names}")
-    return _find_depth_file(sidecars[0])
+    return find_depth_file(sidecars[0])
 
 
 def _is_sidecar(path: Path) -> bool:

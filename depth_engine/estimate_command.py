@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from depth_engine.checkpoints import CheckpointFiles, resolve_checkpoint
 from depth_engine.depth_files import DEPTH_FORMATS
 from depth_engine.errors import one_line
 from depth_engine.job import Job, check_output, output_folders, run_identity, run_job
+from depth_engine.progress import frame_progress
 from depth_engine.settings import RunSettings, choose_settings, known_name
 from depth_engine.take import check_source
 from depth_engine.video import DecodeError, VideoInfo, expand_inputs
@@ -51,8 +51,8 @@ class Plan:
         failures = 0
         for job, info in zip(self.jobs, self.infos, strict=True):
             try:
-                with nullcontext(lambda done: None) if quiet else _progress(job, info) as on_frames:
-                    outputs = run_job(engine, job, self.settings, on_frames)
+                with frame_progress(job.expected_frames(info), quiet=quiet) as begin:
+                    outputs = run_job(engine, job, self.settings, begin(Path(job.source).name))
             except Exception as error:  # one clip's failure, of any kind, is told in a line and the next one runs
                 trace()
                 failures += 1
@@ -189,35 +189,6 @@ def _from_pipe() -> Path:
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return path
-
-
-def _progress(job: Job, info: VideoInfo) -> Any:
-    """A bar with frames, frames per second and time left; a context manager that gives the callback."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    @contextmanager
-    def bar() -> Any:
-        began = time.monotonic()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(Path(job.source).name, total=job.expected_frames(info), rate="")
-
-            def on_frames(done: int) -> None:
-                rate = done / max(time.monotonic() - began, 1e-9)
-                progress.update(task, completed=done, rate=f"{rate:.1f} frames/s")
-
-            yield on_frames
-
-    return bar()
 
 
 def _warm_up(engine: DepthEngine, job: Job, settings: RunSettings) -> tuple[float, Any]:

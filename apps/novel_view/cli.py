@@ -1,0 +1,172 @@
+"""The `novel-view` command: a real clip from another camera.
+
+Exit codes: 2 for a request that can't be done, told before anything heavy loads; 1 for a run that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from depth_engine.cli import OneLineGroup, told
+from depth_engine.clip_depth import engine_options, take_engine_options
+
+_OUTPUT = click.Path(path_type=Path)
+
+
+def _source_options(command: Callable) -> Callable:
+    """What of the source is taken, and how the run goes."""
+    for option in reversed(
+        (
+            click.argument("source", metavar="INPUT"),
+            click.option(
+                "--depth", type=_OUTPUT, help="Depth to use: npy, npz, a folder of png or exr, 16-bit grey mkv."
+            ),
+            click.option("--depth-kind", help="disparity, depth or metric, where no sidecar says it."),
+            click.option("--start", type=float, help="Start of the part to take, seconds."),
+            click.option("--end", type=float, help="End of the part to take, seconds."),
+            click.option("--fps", type=float, help="Reduce to this frame rate."),
+            click.option("--max-frames", type=int, help="Take this many frames at the most."),
+            click.option("--shots/--no-shots", default=True, help="Find cuts.  [default: --shots]"),
+            click.option(
+                "--device", default="auto", show_default=True, help="For depth: auto, cpu, cuda, cuda:1, mps."
+            ),
+            click.option("--dtype", default="auto", show_default=True, help="auto, float32, float16, bfloat16."),
+            click.option(
+                "--seed", type=int, default=0, show_default=True, help="Of the depth's noise and of handheld."
+            ),
+            click.option("--overwrite", is_flag=True, help="Replace results that exist."),
+            click.option("--resume", is_flag=True, help="Go on with an interrupted run, to the same bytes."),
+            click.option("--quiet", is_flag=True, help="No progress bar, no summary."),
+            click.option("--debug", is_flag=True, help="Show tracebacks."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _video_options(command: Callable) -> Callable:
+    """What is written."""
+    for option in reversed(
+        (
+            click.option("-o", "--output", type=_OUTPUT, required=True, help="Video file to write."),
+            click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
+            click.option("--mask-out", type=_OUTPUT, help="Video of the holes as they were before filling."),
+            click.option("--sharpen/--no-sharpen", default=True, help="Move depth borders to the picture's first."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="depth-engine")
+def main() -> None:
+    """New views of a clip by its depth: camera moves, stereo, poses, and data sets for nerfstudio."""
+
+
+@main.command()
+@_source_options
+@_video_options
+@click.option(
+    "--path",
+    default="orbit",
+    show_default=True,
+    help="orbit, lateral, dolly, zoom, dolly-zoom, arc, handheld, stabilize, or a .json file.",
+)
+@click.option(
+    "--amplitude", type=float, help="Per cent of the scene's median depth (zoom: of the focal length).  [default: 8]"
+)
+@click.option("--period", type=float, help="Seconds of a swing, or of a one-way move.  [default: 4]")
+@click.option("--easing", help="smooth, linear or sine, for one-way moves.  [default: smooth]")
+@click.option("--smooth", type=float, default=0.5, show_default=True, help="Seconds that stabilize averages over.")
+@click.option("--fov", type=float, help="Vertical field of view of the clip, degrees.  [default: 50]")
+@click.option("--focal", type=float, help="Or its focal length in pixels.")
+@click.option("--near", type=float, help="Distance of the nearest depth value; with --far.")
+@click.option("--far", type=float, help="Distance of the farthest depth value.")
+@click.option("--poses", type=_OUTPUT, help="Cameras of the clip, from `novel-view poses`.")
+@click.option("--fill", default="spatial", show_default=True, help="Holes: none, spatial, or temporal (needs --poses).")
+@engine_options()
+def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
+    """Show INPUT from a moving camera."""
+    with told(debug, 2):
+        from novel_view.render_command import fov_of, plan_render
+
+        engine = take_engine_options(given)
+        job = _job(source, given)
+        given["fov"] = fov_of(job, given.pop("fov"), given.pop("focal"))
+        plan = plan_render(job, engine=engine, **given)
+    _run(plan, quiet, debug)
+
+
+@main.command()
+@_source_options
+@_video_options
+@click.option(
+    "--layout", default="half-sbs", show_default=True, help="half-sbs, sbs, half-tb, tb, anaglyph, left, right."
+)
+@click.option(
+    "--separation",
+    type=float,
+    default=2.5,
+    show_default=True,
+    help="Parallax from farthest to nearest, per cent of the width.",
+)
+@click.option(
+    "--convergence",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Disparity in the screen's plane: 0 farthest, 1 nearest.",
+)
+@engine_options()
+def stereo(source: str, quiet: bool, debug: bool, **given: Any) -> None:
+    """Left and right view of INPUT in one video."""
+    with told(debug, 2):
+        from novel_view.render_command import plan_stereo
+
+        engine = take_engine_options(given)
+        job = _job(source, given)
+        plan = plan_stereo(job, engine=engine, **given)
+    _run(plan, quiet, debug)
+
+
+def _job(source: str, given: dict[str, Any]) -> Any:
+    """The clip job of a command's arguments, which are taken out."""
+    from depth_engine.derived_clip import ClipJob
+
+    if given["overwrite"] and given["resume"]:
+        raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
+    mask = given.pop("mask_out")
+    return ClipJob(
+        source,
+        output=given.pop("output"),
+        codec=given.pop("codec"),
+        companions={} if mask is None else {"mask": mask},
+        start_s=given.pop("start"),
+        end_s=given.pop("end"),
+        fps=given.pop("fps"),
+        max_frames=given.pop("max_frames"),
+        overwrite=given.pop("overwrite"),
+        resume=given.pop("resume"),
+    )
+
+
+def _run(plan: Any, quiet: bool, debug: bool) -> None:
+    """Run a plan with progress, and say what came of it."""
+    from depth_engine.progress import frame_progress
+
+    total = plan.job.expected_frames(plan.info)
+    with told(debug, 1), frame_progress(total, quiet=quiet) as begin:
+        outputs, notes = plan.run(begin("depth"), begin("views"))
+    if not quiet:
+        for note in notes:
+            click.echo(f"note: {note}")
+        click.echo(f"{plan.job.output}: {', '.join(path.name for path in outputs[1:])} beside it")
+
+
+if __name__ == "__main__":
+    main()
