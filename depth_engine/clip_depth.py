@@ -78,7 +78,7 @@ class DepthPlan:
 
     def run(self, on_frames: Callable[[int], None] = lambda done: None) -> DepthSource:
         """Estimate the depth, or use what an earlier run of the same settings left."""
-        if not self.job.finished:
+        if not (self.job.resume and self.job.finished):
             from depth_engine.engine import DepthEngine
 
             files = self.files
