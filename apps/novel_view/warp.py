@@ -3,6 +3,8 @@
 A pixel is a small quad on its surface. Quads of one surface share their corners, so a slanted or magnified surface
 shows no cracks; at a depth border they do not, so nothing is stretched across it and a hole opens instead. Planes are
 linear in disparity over the picture, so slopes and corners are taken in disparity.
+
+Drawing keeps only the nearest surface and which pixel it is of; colours are looked up once, at the end.
 """
 
 from __future__ import annotations
@@ -15,15 +17,22 @@ import numpy as np
 from novel_view.cameras import Camera
 
 # Neighbours are of one surface if their disparities differ by no more than this share,
-_SMOOTH = 0.03
+_SMOOTH = np.float32(0.03)
 # or if the step between them goes on like those on both sides of it, to this share of it: a slanted surface;
-_SLANTED = 0.35
+_SLANTED = np.float32(0.35)
 # of one side alone, at the rim of a surface, only steps up to this share: steeper ones are often chance.
-_STEEP = 0.12
-# Footprints are drawn this much larger on each side, pixels of the picture: rounding must not open cracks.
-_OVERLAP = 2e-3
-# Rows of the new picture that one thread draws at a time.
-_BAND = 16
+_STEEP = np.float32(0.12)
+# Footprints are drawn this much larger on each side, pixels of the new picture: rounding must not open cracks.
+_OVERLAP = np.float32(2e-3)
+_HALF, _QUARTER, _ONE, _ZERO = np.float32(0.5), np.float32(0.25), np.float32(1), np.float32(0)
+_BEHIND = np.float32(1e-6)  # z of points that are not before the camera
+_FLAT = np.float32(1e-9)  # area of a triangle, square pixels, that covers nothing
+# A source pixel's row and column in one number; 32,767 rows are more than any picture has.
+_PLACE_BITS, _PLACE_MASK = 16, 0xFFFF
+
+# Without checks for division by zero; results are the same on every machine of one kind, whatever its threads.
+_fast = numba.njit(cache=True, error_model="numpy")
+_fast_parallel = numba.njit(cache=True, error_model="numpy", parallel=True)
 
 
 class Warped(NamedTuple):
@@ -58,194 +67,251 @@ def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera) -> 
         )
     if depth.shape != rgb.shape[:2]:
         raise ValueError(f"depth: shape {list(depth.shape)} differs from the picture's, {list(rgb.shape[:2])}")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        disparity = np.where(depth > 0, 1 / depth.astype(np.float64), np.nan).astype(np.float32)
+    disparity = _invert(np.ascontiguousarray(depth, np.float32))
     # Pixel p of disparity d lies at K_t (R K_s^-1 p + t d) / d: homogeneous, so sky (d = 0) is no exception.
     target_from_source = np.linalg.inv(target.world_from_camera) @ source.world_from_camera
     turn = target.K @ target_from_source[:3, :3] @ np.linalg.inv(source.K)
     shift = target.K @ target_from_source[:3, 3]
+    forward = np.column_stack([turn, shift]).astype(np.float32)
+    # Back again: pixel q of disparity e in the new picture lies at turn^-1 (q - shift e), up to scale.
+    inverse = np.linalg.inv(turn)
+    backward = np.column_stack([inverse, -inverse @ shift]).astype(np.float32)
     right, down = surface_links(disparity)
-    extent = _row_extents(disparity, right, down, turn, shift)
-    out_rgb = np.zeros((target.height, target.width, 3), dtype=np.uint8)
-    nearness = np.full((target.height, target.width), -1.0, dtype=np.float32)
-    _draw(rgb, disparity, right, down, turn, shift, extent, out_rgb, nearness)
-    hole = nearness < 0
-    with np.errstate(divide="ignore"):
-        seen_depth = np.where(hole, np.inf, 1 / nearness)
-    return Warped(out_rgb, seen_depth.astype(np.float32), hole)
+    corners = _project_corners(disparity, right, down, forward)
+    chunks = numba.get_num_threads()
+    nearness = np.empty((chunks, target.height, target.width), np.float32)
+    pixel = np.empty((chunks, target.height, target.width), np.int32)
+    _draw(disparity, right, down, forward, *corners, nearness, pixel)
+    return Warped(*_look_up(np.ascontiguousarray(rgb), right, down, backward, nearness, pixel))
 
 
-@numba.njit(cache=True, parallel=True)
+@_fast_parallel
+def _invert(depth):
+    """Disparity of depth: 0 of the sky, nan where depth is unknown."""
+    height, width = depth.shape
+    disparity = np.empty((height, width), np.float32)
+    for line in numba.prange(height):
+        y = np.int64(line)  # unsigned as it comes, and unsigned minus signed is a float
+        for x in range(width):
+            value = depth[y, x]
+            disparity[y, x] = _ONE / value if value > _ZERO else np.float32(np.nan)
+    return disparity
+
+
+@_fast_parallel
 def surface_links(disparity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether each pixel is of one surface with the next one to the right, and with the one below; bool `[H, W]`."""
     height, width = disparity.shape
     right = np.zeros((height, width), dtype=np.bool_)
     down = np.zeros((height, width), dtype=np.bool_)
     for line in numba.prange(height):
-        y = np.int64(line)  # unsigned as it comes, and unsigned minus signed is a float
+        y = np.int64(line)
+        for x in range(width - 1):
+            here, there = disparity[y, x], disparity[y, x + 1]
+            # False for nan
+            right[y, x] = abs(there - here) <= _SMOOTH * max(here, there)
+        if y + 1 < height:
+            for x in range(width):
+                here, there = disparity[y, x], disparity[y + 1, x]
+                down[y, x] = abs(there - here) <= _SMOOTH * max(here, there)
+        # Steeper steps are rare, and a matter of what lies around.
         for x in range(width):
             here = disparity[y, x]
-            if x + 1 < width:
+            if x + 1 < width and not right[y, x]:
                 before = disparity[y, x - 1] if x > 0 else np.float32(np.nan)
                 after = disparity[y, x + 2] if x + 2 < width else np.float32(np.nan)
-                right[y, x] = _linked(before, here, disparity[y, x + 1], after)
-            if y + 1 < height:
+                right[y, x] = _slanted(before, here, disparity[y, x + 1], after)
+            if y + 1 < height and not down[y, x]:
                 before = disparity[y - 1, x] if y > 0 else np.float32(np.nan)
                 after = disparity[y + 2, x] if y + 2 < height else np.float32(np.nan)
-                down[y, x] = _linked(before, here, disparity[y + 1, x], after)
+                down[y, x] = _slanted(before, here, disparity[y + 1, x], after)
     return right, down
 
 
-@numba.njit(cache=True)
-def _linked(before, here, there, after):
-    """Whether two neighbours, with one more on either side, are of one surface."""
+@_fast
+def _slanted(before, here, there, after):
+    """Whether a step between two neighbours is a slope's, by one more neighbour on either side."""
     step = there - here
-    if np.isnan(step):
-        return False
-    if abs(step) <= _SMOOTH * max(here, there):
-        return True
-    if here == 0 or there == 0:  # the sky is no slope
+    if np.isnan(step) or here == _ZERO or there == _ZERO:  # the sky is no slope
         return False
     as_before = abs(step - (here - before)) <= _SLANTED * abs(step)  # False if before is nan
     as_after = abs(step - (after - there)) <= _SLANTED * abs(step)
     return (as_before and as_after) or ((as_before or as_after) and abs(step) <= _STEEP * max(here, there))
 
 
-@numba.njit(cache=True)
-def _corner_disparities(disparity, right, down, y, x, corners):
-    """Disparity at a pixel's corners, row by row: the mean of the four around, or the pixel's own slope."""
+@_fast_parallel
+def _project_corners(disparity, right, down, forward):
+    """Corners that four pixels of one surface share, in the new picture: x, y, disparity, `[H + 1, W + 1]`.
+
+    x is nan where they do not share one, or it is behind the camera.
+    """
     height, width = disparity.shape
-    here = np.float64(disparity[y, x])
-    has_left = x > 0 and bool(right[y, x - 1])
-    has_right = bool(right[y, x])
-    has_up = y > 0 and bool(down[y - 1, x])
-    has_down = bool(down[y, x])
-    slope_x, slope_y = 0.0, 0.0
+    px = np.full((height + 1, width + 1), np.float32(np.nan), np.float32)
+    py = np.empty((height + 1, width + 1), np.float32)
+    pd = np.empty((height + 1, width + 1), np.float32)
+    for line in numba.prange(height - 1):
+        y = np.int64(line) + 1
+        for x in range(1, width):
+            d = (disparity[y - 1, x - 1] + disparity[y - 1, x] + disparity[y, x - 1] + disparity[y, x]) * _QUARTER
+            u, v = np.float32(x), np.float32(y)
+            z = forward[2, 0] * u + forward[2, 1] * v + forward[2, 2] + forward[2, 3] * d
+            scale = _ONE / z
+            shared = (right[y - 1, x - 1] & right[y, x - 1] & down[y - 1, x - 1] & down[y - 1, x]) and z > _BEHIND
+            column = (forward[0, 0] * u + forward[0, 1] * v + forward[0, 2] + forward[0, 3] * d) * scale
+            px[y, x] = column if shared else np.float32(np.nan)
+            py[y, x] = (forward[1, 0] * u + forward[1, 1] * v + forward[1, 2] + forward[1, 3] * d) * scale
+            pd[y, x] = d * scale  # depth in the new camera is z / d
+    return px, py, pd
+
+
+@_fast
+def _own_corner(disparity, right, down, forward, y, x, side, below, out):
+    """A corner that a pixel does not share, by its own slope; False if it is behind the camera."""
+    height, width = disparity.shape
+    here = disparity[y, x]
+    has_left = x > 0 and right[y, x - 1]
+    has_right = right[y, x]
+    has_up = y > 0 and down[y - 1, x]
+    has_down = down[y, x]
+    slope_x, slope_y = _ZERO, _ZERO
     if has_left and has_right:
-        slope_x = (disparity[y, x + 1] - disparity[y, x - 1]) / 2
+        slope_x = (disparity[y, x + 1] - disparity[y, x - 1]) * _HALF
     elif has_right:
         slope_x = disparity[y, x + 1] - here
     elif has_left:
         slope_x = here - disparity[y, x - 1]
     if has_up and has_down:
-        slope_y = (disparity[y + 1, x] - disparity[y - 1, x]) / 2
+        slope_y = (disparity[y + 1, x] - disparity[y - 1, x]) * _HALF
     elif has_down:
         slope_y = disparity[y + 1, x] - here
     elif has_up:
         slope_y = here - disparity[y - 1, x]
-    for number in range(4):
-        side, above = number % 2, number // 2
-        nx, ny = x + 2 * side - 1, y + 2 * above - 1
-        links_x = has_right if side else has_left
-        links_y = has_down if above else has_up
-        if links_x and links_y and down[min(y, ny), nx] and right[ny, min(x, nx)]:
-            total = here + disparity[y, nx] + disparity[ny, x] + disparity[ny, nx]
-            corners[number] = total / 4
-        else:
-            corners[number] = max(here + (side - 0.5) * slope_x + (above - 0.5) * slope_y, 0.0)
-
-
-@numba.njit(cache=True)
-def _project_corners(disparity, right, down, y, x, turn, shift, corners, px, py, pd):
-    """Where a pixel's corners fall in the new picture, and their disparity there; False if one is behind the camera."""
-    _corner_disparities(disparity, right, down, y, x, corners)
-    for number in range(4):
-        u = x + number % 2 + (2 * (number % 2) - 1) * _OVERLAP
-        v = y + number // 2 + (2 * (number // 2) - 1) * _OVERLAP
-        d = corners[number]
-        z = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2] + shift[2] * d
-        if z <= 1e-6:
-            return False
-        px[number] = (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2] + shift[0] * d) / z
-        py[number] = (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2] + shift[1] * d) / z
-        pd[number] = d / z  # depth in the new camera is z / d
+    d = max(here + (np.float32(side) - _HALF) * slope_x + (np.float32(below) - _HALF) * slope_y, _ZERO)
+    u, v = np.float32(x + side), np.float32(y + below)
+    z = forward[2, 0] * u + forward[2, 1] * v + forward[2, 2] + forward[2, 3] * d
+    if z <= _BEHIND:
+        return False
+    out[0] = (forward[0, 0] * u + forward[0, 1] * v + forward[0, 2] + forward[0, 3] * d) / z
+    out[1] = (forward[1, 0] * u + forward[1, 1] * v + forward[1, 2] + forward[1, 3] * d) / z
+    out[2] = d / z
     return True
 
 
-@numba.njit(cache=True, parallel=True)
-def _row_extents(disparity, right, down, turn, shift):
-    """Lowest and highest place that each source row reaches in the new picture, `[H, 2]`."""
-    height, width = disparity.shape
-    extent = np.empty((height, 2))
-    for line in numba.prange(height):
-        y = np.int64(line)  # unsigned as it comes, and unsigned minus signed is a float
-        corners, px, py, pd = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
-        low, high = np.inf, -np.inf
-        for x in range(width):
-            if np.isnan(disparity[y, x]):
-                continue
-            if _project_corners(disparity, right, down, y, x, turn, shift, corners, px, py, pd):
-                for number in range(4):
-                    low, high = min(low, py[number]), max(high, py[number])
-        extent[y, 0], extent[y, 1] = low, high
-    return extent
+@_fast_parallel
+def _draw(disparity, right, down, forward, px, py, pd, nearness, pixel):
+    """Draw all footprints; each thread has a part of the source's rows and a picture of its own.
 
-
-@numba.njit(cache=True, parallel=True)
-def _draw(rgb, disparity, right, down, turn, shift, extent, out_rgb, nearness):
-    """Draw all footprints, each band of rows by one thread; among equals the first in reading order wins."""
+    Among equally near ones the first in reading order wins, here and when the pictures are put together: so the number
+    of threads changes nothing.
+    """
     height, width = disparity.shape
-    new_height = out_rgb.shape[0]
-    bands = (new_height + _BAND - 1) // _BAND
-    for number_of_band in numba.prange(bands):
-        band = np.int64(number_of_band)
-        top, bottom = band * _BAND, min((band + 1) * _BAND, new_height)
-        corners, px, py, pd = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
-        for y in range(height):
-            if extent[y, 1] < top or extent[y, 0] > bottom:
-                continue
+    chunks, new_height, new_width = nearness.shape
+    for number in numba.prange(chunks):
+        chunk = np.int64(number)
+        near, owner = nearness[chunk], pixel[chunk]
+        near[:] = np.float32(-1)
+        corner = np.empty((4, 3), np.float32)
+        for y in range(height * chunk // chunks, height * (chunk + 1) // chunks):
             for x in range(width):
-                if np.isnan(disparity[y, x]):
+                x0, x1, x2, x3 = px[y, x], px[y, x + 1], px[y + 1, x], px[y + 1, x + 1]
+                whole = x0 + x1 + x2 + x3
+                if whole == whole:
+                    y0, y1, y2, y3 = py[y, x], py[y, x + 1], py[y + 1, x], py[y + 1, x + 1]
+                    d0, d1, d2, d3 = pd[y, x], pd[y, x + 1], pd[y + 1, x], pd[y + 1, x + 1]
+                else:
+                    if np.isnan(disparity[y, x]):
+                        continue
+                    before = True
+                    for place in range(4):
+                        side, below = place % 2, place // 2
+                        if np.isnan(px[y + below, x + side]):
+                            before &= _own_corner(disparity, right, down, forward, y, x, side, below, corner[place])
+                        else:
+                            corner[place, 0] = px[y + below, x + side]
+                            corner[place, 1] = py[y + below, x + side]
+                            corner[place, 2] = pd[y + below, x + side]
+                    if not before:
+                        continue
+                    x0, x1, x2, x3 = corner[0, 0], corner[1, 0], corner[2, 0], corner[3, 0]
+                    y0, y1, y2, y3 = corner[0, 1], corner[1, 1], corner[2, 1], corner[3, 1]
+                    d0, d1, d2, d3 = corner[0, 2], corner[1, 2], corner[2, 2], corner[3, 2]
+                low_y, high_y = min(min(y0, y1), min(y2, y3)), max(max(y0, y1), max(y2, y3))
+                low_x, high_x = min(min(x0, x1), min(x2, x3)), max(max(x0, x1), max(x2, x3))
+                first_row = max(0, int(np.ceil(low_y - _HALF - _OVERLAP)))
+                last_row = min(new_height - 1, int(np.floor(high_y - _HALF + _OVERLAP)))
+                first_column = max(0, int(np.ceil(low_x - _HALF - _OVERLAP)))
+                last_column = min(new_width - 1, int(np.floor(high_x - _HALF + _OVERLAP)))
+                if first_row > last_row or first_column > last_column:
                     continue
-                if not _project_corners(disparity, right, down, y, x, turn, shift, corners, px, py, pd):
-                    continue
-                # Corners 0 1 / 2 3: two triangles.
-                _draw_triangle(0, 1, 2, rgb, right, down, y, x, px, py, pd, top, bottom, out_rgb, nearness)
-                _draw_triangle(3, 2, 1, rgb, right, down, y, x, px, py, pd, top, bottom, out_rgb, nearness)
+                # Two triangles, 0 1 2 and 3 2 1: a point is at s, t along the sides that meet in 0, or in 3.
+                ax, ay, bx, by = x1 - x0, y1 - y0, x2 - x0, y2 - y0
+                cx, cy, ex, ey = x2 - x3, y2 - y3, x1 - x3, y1 - y3
+                upper, lower = ax * by - ay * bx, cx * ey - cy * ex
+                upper_scale = _ONE / upper if abs(upper) > _FLAT else _ZERO
+                lower_scale = _ONE / lower if abs(lower) > _FLAT else _ZERO
+                # The overlap in shares of the sides.
+                slack = _OVERLAP
+                for row in range(first_row, last_row + 1):
+                    v = np.float32(row) + _HALF
+                    for column in range(first_column, last_column + 1):
+                        u = np.float32(column) + _HALF
+                        dx, dy = u - x0, v - y0
+                        s = (dx * by - dy * bx) * upper_scale
+                        t = (ax * dy - ay * dx) * upper_scale
+                        if upper_scale != _ZERO and s >= -slack and t >= -slack and s + t <= _ONE + slack:
+                            d = d0 + s * (d1 - d0) + t * (d2 - d0)
+                        else:
+                            dx, dy = u - x3, v - y3
+                            s = (dx * ey - dy * ex) * lower_scale
+                            t = (cx * dy - cy * dx) * lower_scale
+                            if lower_scale == _ZERO or s < -slack or t < -slack or s + t > _ONE + slack:
+                                continue
+                            d = d3 + s * (d2 - d3) + t * (d1 - d3)
+                        if d > near[row, column]:
+                            near[row, column] = d
+                            owner[row, column] = (y << _PLACE_BITS) | x
 
 
-@numba.njit(cache=True)
-def _draw_triangle(a, b, c, rgb, right, down, y, x, px, py, pd, top, bottom, out_rgb, nearness):
-    """Draw half a footprint; a, b and c number its corners, b beside a and c below or above it."""
-    width = out_rgb.shape[1]
-    bx, by, cx, cy = px[b] - px[a], py[b] - py[a], px[c] - px[a], py[c] - py[a]
-    area = bx * cy - by * cx
-    if abs(area) < 1e-12:
-        return
-    low_y, high_y = min(py[a], py[b], py[c]), max(py[a], py[b], py[c])
-    low_x, high_x = min(px[a], px[b], px[c]), max(px[a], px[b], px[c])
-    first_row, last_row = max(top, int(np.ceil(low_y - 0.5))), min(bottom - 1, int(np.floor(high_y - 0.5)))
-    first_column, last_column = max(0, int(np.ceil(low_x - 0.5))), min(width - 1, int(np.floor(high_x - 0.5)))
-    for row in range(first_row, last_row + 1):
-        for column in range(first_column, last_column + 1):
-            dx, dy = column + 0.5 - px[a], row + 0.5 - py[a]
-            s, t = (dx * cy - dy * cx) / area, (bx * dy - by * dx) / area
-            if s < 0 or t < 0 or s + t > 1:
-                continue
-            d = pd[a] + s * (pd[b] - pd[a]) + t * (pd[c] - pd[a])
-            if d <= nearness[row, column]:
-                continue
-            nearness[row, column] = d
-            # Place within the source pixel, -0.5 to 0.5 from its centre.
-            along, below = s - 0.5, t - 0.5
-            if a == 3:
-                along, below = -along, -below
-            _sample(rgb, right, down, y, x, along, below, out_rgb, row, column)
-
-
-@numba.njit(cache=True)
-def _sample(rgb, right, down, y, x, along, below, out_rgb, row, column):
-    """Bilinear colour of one surface: neighbours beyond a depth border count as the pixel itself."""
+@_fast_parallel
+def _look_up(rgb, right, down, backward, nearness, pixel):
+    """Put the threads' pictures together and look up the colours: picture, depth, holes."""
+    chunks, new_height, new_width = nearness.shape
     height, width = right.shape
-    nx, ny = x + (1 if along > 0 else -1), y + (1 if below > 0 else -1)
-    links_x = 0 <= nx < width and right[y, min(x, nx)]
-    links_y = 0 <= ny < height and down[min(y, ny), x]
-    diagonal = links_x and links_y and down[min(y, ny), nx] and right[ny, min(x, nx)]
-    wx, wy = abs(along), abs(below)
-    for channel in range(3):
-        here = np.float64(rgb[y, x, channel])
-        beside = np.float64(rgb[y, nx, channel]) if links_x else here
-        under = np.float64(rgb[ny, x, channel]) if links_y else here
-        corner = np.float64(rgb[ny, nx, channel]) if diagonal else (beside + under) / 2
-        value = (here * (1 - wx) + beside * wx) * (1 - wy) + (under * (1 - wx) + corner * wx) * wy
-        out_rgb[row, column, channel] = np.uint8(value + 0.5)
+    out_rgb = np.zeros((new_height, new_width, 3), np.uint8)
+    out_depth = np.empty((new_height, new_width), np.float32)
+    hole = np.zeros((new_height, new_width), np.bool_)
+    for line in numba.prange(new_height):
+        row = np.int64(line)
+        for column in range(new_width):
+            best, owner = nearness[0, row, column], pixel[0, row, column]
+            for chunk in range(1, chunks):
+                if nearness[chunk, row, column] > best:
+                    best, owner = nearness[chunk, row, column], pixel[chunk, row, column]
+            if best < _ZERO:
+                hole[row, column] = True
+                out_depth[row, column] = np.float32(np.inf)
+                continue
+            out_depth[row, column] = _ONE / best
+            y, x = np.int64(owner >> _PLACE_BITS), np.int64(owner & _PLACE_MASK)
+            # Where in the source this is, from the pixel's centre; at most half a pixel off, up to rounding.
+            u, v = np.float32(column) + _HALF, np.float32(row) + _HALF
+            w = backward[2, 0] * u + backward[2, 1] * v + backward[2, 2] + backward[2, 3] * best
+            at_x = (backward[0, 0] * u + backward[0, 1] * v + backward[0, 2] + backward[0, 3] * best) / w
+            at_y = (backward[1, 0] * u + backward[1, 1] * v + backward[1, 2] + backward[1, 3] * best) / w
+            along = min(max(at_x - np.float32(x) - _HALF, -_HALF), _HALF)
+            beneath = min(max(at_y - np.float32(y) - _HALF, -_HALF), _HALF)
+            # Bilinear, of one surface: neighbours beyond a depth border count as the pixel itself.
+            nx, ny = x + (1 if along > _ZERO else -1), y + (1 if beneath > _ZERO else -1)
+            links_x = 0 <= nx < width and right[y, min(x, nx)]
+            links_y = 0 <= ny < height and down[min(y, ny), x]
+            diagonal = links_x and links_y and down[min(y, ny), nx] and right[ny, min(x, nx)]
+            nx, ny = nx if links_x else x, ny if links_y else y
+            wx, wy = abs(along), abs(beneath)
+            here, beside, under, across = (_ONE - wx) * (_ONE - wy), wx * (_ONE - wy), (_ONE - wx) * wy, wx * wy
+            if not diagonal:
+                beside, under, across = beside + _HALF * across, under + _HALF * across, _ZERO
+            for channel in range(3):
+                value = here * np.float32(rgb[y, x, channel]) + beside * np.float32(rgb[y, nx, channel])
+                value += under * np.float32(rgb[ny, x, channel]) + across * np.float32(rgb[ny, nx, channel])
+                out_rgb[row, column, channel] = np.uint8(np.int32(value + _HALF))
+    return out_rgb, out_depth, hole
