@@ -398,7 +398,9 @@ class StereoPlan:
         """Both eyes side by side in one view, so that one state holds both."""
         last = last_view(state)
         for frame in frames:
-            eyes = [fill_spatial(warp(frame.rgb, frame.depth, frame.camera, eye)) for eye in (left, right)]
+            eyes = [
+                fill_spatial(warp(frame.rgb, frame.depth, frame.camera, eye, antialias=True)) for eye in (left, right)
+            ]
             both = Warped(*(np.concatenate(parts, axis=1) for parts in zip(*eyes, strict=True)))
             last = steady(both, None if frame.starts_shot else last)
             width = left.width

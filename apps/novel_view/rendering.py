@@ -139,7 +139,7 @@ def render_views(
         if frame.index < first:
             continue
         target = camera_for(frame)
-        view = warp(frame.rgb, frame.depth, frame.camera, target)
+        view = warp(frame.rgb, frame.depth, frame.camera, target, antialias=True)
         if fill == "temporal":
             view, _ = fill_from_frames(view, target, ((other.rgb, other.depth, other.camera) for other in others))
         if fill != "none":

@@ -49,7 +49,7 @@ class Warped(NamedTuple):
     hole: np.ndarray
 
 
-def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera) -> Warped:
+def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera, *, antialias: bool = False) -> Warped:
     """Show a frame from another camera. The same input gives the same bytes, whatever the number of threads.
 
     Args:
@@ -57,6 +57,8 @@ def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera) -> 
         depth: Planar depth `[H, W]` of the source camera, above 0; inf is far away (sky), nan and others are left out.
         source: The camera of the frame.
         target: The new camera, of any size.
+        antialias: Blend the surfaces that meet in a pixel by how much of it each covers, from 2x2 samples. Pixels of
+            one surface are the same with and without.
 
     Raises:
         ValueError: Shapes do not fit each other.
@@ -76,13 +78,26 @@ def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera) -> 
     # Back again: pixel q of disparity e in the new picture lies at turn^-1 (q - shift e), up to scale.
     inverse = np.linalg.inv(turn)
     backward = np.column_stack([inverse, -inverse @ shift]).astype(np.float32)
+    rgb = np.ascontiguousarray(rgb)
     right, down = surface_links(disparity)
+    drawn = _nearest_surfaces(disparity, right, down, forward, target.height, target.width)
+    seen = Warped(*_look_up(rgb, right, down, backward, *drawn))
+    if antialias:
+        fine = np.diag([2, 2, 1]).astype(np.float32) @ forward
+        samples = _nearest_surfaces(disparity, right, down, fine, 2 * target.height, 2 * target.width)
+        _blend(rgb, right, down, backward, *samples, seen.hole, seen.rgb)
+    return seen
+
+
+def _nearest_surfaces(
+    disparity: np.ndarray, right: np.ndarray, down: np.ndarray, forward: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each thread, the largest disparity at every pixel of the new picture (-1: none), and whose it is."""
     corners = _project_corners(disparity, right, down, forward)
-    chunks = numba.get_num_threads()
-    nearness = np.empty((chunks, target.height, target.width), np.float32)
-    pixel = np.empty((chunks, target.height, target.width), np.int32)
+    nearness = np.empty((numba.get_num_threads(), height, width), np.float32)
+    pixel = np.empty(nearness.shape, np.int32)
     _draw(disparity, right, down, forward, *corners, nearness, pixel)
-    return Warped(*_look_up(np.ascontiguousarray(rgb), right, down, backward, nearness, pixel))
+    return nearness, pixel
 
 
 @_fast_parallel
@@ -272,46 +287,100 @@ def _draw(disparity, right, down, forward, px, py, pd, nearness, pixel):
                             owner[row, column] = (y << _PLACE_BITS) | x
 
 
+@_fast
+def _nearest(nearness, pixel, row, column):
+    """The nearest of the threads' pictures at a place: its disparity, and the source's pixel."""
+    best, owner = nearness[0, row, column], pixel[0, row, column]
+    for chunk in range(1, len(nearness)):
+        if nearness[chunk, row, column] > best:
+            best, owner = nearness[chunk, row, column], pixel[chunk, row, column]
+    return best, owner
+
+
 @_fast_parallel
 def _look_up(rgb, right, down, backward, nearness, pixel):
     """Put the threads' pictures together and look up the colours: picture, depth, holes."""
-    chunks, new_height, new_width = nearness.shape
-    height, width = right.shape
+    _, new_height, new_width = nearness.shape
     out_rgb = np.zeros((new_height, new_width, 3), np.uint8)
     out_depth = np.empty((new_height, new_width), np.float32)
     hole = np.zeros((new_height, new_width), np.bool_)
     for line in numba.prange(new_height):
         row = np.int64(line)
         for column in range(new_width):
-            best, owner = nearness[0, row, column], pixel[0, row, column]
-            for chunk in range(1, chunks):
-                if nearness[chunk, row, column] > best:
-                    best, owner = nearness[chunk, row, column], pixel[chunk, row, column]
+            best, owner = _nearest(nearness, pixel, row, column)
             if best < _ZERO:
                 hole[row, column] = True
                 out_depth[row, column] = np.float32(np.inf)
                 continue
             out_depth[row, column] = _ONE / best
-            y, x = np.int64(owner >> _PLACE_BITS), np.int64(owner & _PLACE_MASK)
-            # Where in the source this is, from the pixel's centre; at most half a pixel off, up to rounding.
             u, v = np.float32(column) + _HALF, np.float32(row) + _HALF
-            w = backward[2, 0] * u + backward[2, 1] * v + backward[2, 2] + backward[2, 3] * best
-            at_x = (backward[0, 0] * u + backward[0, 1] * v + backward[0, 2] + backward[0, 3] * best) / w
-            at_y = (backward[1, 0] * u + backward[1, 1] * v + backward[1, 2] + backward[1, 3] * best) / w
-            along = min(max(at_x - np.float32(x) - _HALF, -_HALF), _HALF)
-            beneath = min(max(at_y - np.float32(y) - _HALF, -_HALF), _HALF)
-            # Bilinear, of one surface: neighbours beyond a depth border count as the pixel itself.
-            nx, ny = x + (1 if along > _ZERO else -1), y + (1 if beneath > _ZERO else -1)
-            links_x = 0 <= nx < width and right[y, min(x, nx)]
-            links_y = 0 <= ny < height and down[min(y, ny), x]
-            diagonal = links_x and links_y and down[min(y, ny), nx] and right[ny, min(x, nx)]
-            nx, ny = nx if links_x else x, ny if links_y else y
-            wx, wy = abs(along), abs(beneath)
-            here, beside, under, across = (_ONE - wx) * (_ONE - wy), wx * (_ONE - wy), (_ONE - wx) * wy, wx * wy
-            if not diagonal:
-                beside, under, across = beside + _HALF * across, under + _HALF * across, _ZERO
-            for channel in range(3):
-                value = here * np.float32(rgb[y, x, channel]) + beside * np.float32(rgb[y, nx, channel])
-                value += under * np.float32(rgb[ny, x, channel]) + across * np.float32(rgb[ny, nx, channel])
-                out_rgb[row, column, channel] = np.uint8(np.int32(value + _HALF))
+            red, green, blue = _color(rgb, right, down, backward, u, v, best, owner)
+            out_rgb[row, column, 0] = np.uint8(np.int32(red + _HALF))
+            out_rgb[row, column, 1] = np.uint8(np.int32(green + _HALF))
+            out_rgb[row, column, 2] = np.uint8(np.int32(blue + _HALF))
     return out_rgb, out_depth, hole
+
+
+@_fast_parallel
+def _blend(rgb, right, down, backward, nearness, pixel, hole, out_rgb):
+    """Where surfaces meet in a pixel, the mean of what its 2x2 samples show."""
+    height, width = hole.shape
+    for line in numba.prange(height):
+        row = np.int64(line)
+        for column in range(width):
+            if hole[row, column]:
+                continue
+            low, high, seen, first, one_pixel = np.float32(np.inf), _ZERO, 0, np.int32(-1), True
+            for sample in range(4):
+                d, of = _nearest(nearness, pixel, 2 * row + sample // 2, 2 * column + sample % 2)
+                if d >= _ZERO:
+                    low, high, seen = min(low, d), max(high, d), seen + 1
+                    one_pixel = one_pixel and (first == -1 or first == of)
+                    first = of
+            if one_pixel or high - low <= _SMOOTH * high:
+                continue
+            red, green, blue = _ZERO, _ZERO, _ZERO
+            share = _ONE / np.float32(seen)
+            for sample in range(4):
+                d, of = _nearest(nearness, pixel, 2 * row + sample // 2, 2 * column + sample % 2)
+                if d < _ZERO:
+                    continue
+                u = np.float32(column) + _QUARTER + _HALF * np.float32(sample % 2)
+                v = np.float32(row) + _QUARTER + _HALF * np.float32(sample // 2)
+                more_red, more_green, more_blue = _color(rgb, right, down, backward, u, v, d, of)
+                red, green, blue = red + share * more_red, green + share * more_green, blue + share * more_blue
+            out_rgb[row, column, 0] = np.uint8(np.int32(red + _HALF))
+            out_rgb[row, column, 1] = np.uint8(np.int32(green + _HALF))
+            out_rgb[row, column, 2] = np.uint8(np.int32(blue + _HALF))
+
+
+@_fast
+def _color(rgb, right, down, backward, u, v, d, owner):
+    """Colour of a place u, v in the new picture that shows disparity d of a source pixel.
+
+    Bilinear, of one surface: neighbours beyond a depth border count as the pixel itself.
+    """
+    height, width = right.shape
+    y, x = np.int64(owner >> _PLACE_BITS), np.int64(owner & _PLACE_MASK)
+    # Where in the source this is, from the pixel's centre; at most half a pixel off, up to rounding.
+    w = backward[2, 0] * u + backward[2, 1] * v + backward[2, 2] + backward[2, 3] * d
+    at_x = (backward[0, 0] * u + backward[0, 1] * v + backward[0, 2] + backward[0, 3] * d) / w
+    at_y = (backward[1, 0] * u + backward[1, 1] * v + backward[1, 2] + backward[1, 3] * d) / w
+    along = min(max(at_x - np.float32(x) - _HALF, -_HALF), _HALF)
+    beneath = min(max(at_y - np.float32(y) - _HALF, -_HALF), _HALF)
+    nx, ny = x + (1 if along > _ZERO else -1), y + (1 if beneath > _ZERO else -1)
+    links_x = 0 <= nx < width and right[y, min(x, nx)]
+    links_y = 0 <= ny < height and down[min(y, ny), x]
+    diagonal = links_x and links_y and down[min(y, ny), nx] and right[ny, min(x, nx)]
+    nx, ny = nx if links_x else x, ny if links_y else y
+    wx, wy = abs(along), abs(beneath)
+    here, beside, under, across = (_ONE - wx) * (_ONE - wy), wx * (_ONE - wy), (_ONE - wx) * wy, wx * wy
+    if not diagonal:
+        beside, under, across = beside + _HALF * across, under + _HALF * across, _ZERO
+    red = here * np.float32(rgb[y, x, 0]) + beside * np.float32(rgb[y, nx, 0])
+    red += under * np.float32(rgb[ny, x, 0]) + across * np.float32(rgb[ny, nx, 0])
+    green = here * np.float32(rgb[y, x, 1]) + beside * np.float32(rgb[y, nx, 1])
+    green += under * np.float32(rgb[ny, x, 1]) + across * np.float32(rgb[ny, nx, 1])
+    blue = here * np.float32(rgb[y, x, 2]) + beside * np.float32(rgb[y, nx, 2])
+    blue += under * np.float32(rgb[ny, x, 2]) + across * np.float32(rgb[ny, nx, 2])
+    return red, green, blue

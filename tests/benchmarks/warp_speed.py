@@ -97,6 +97,7 @@ def main(rounds: int, threads: int, single: bool) -> None:
     side = 1 if single else 2
     works: dict[str, Callable[[], object]] = {
         "warp": lambda: warp(rgb, depth, source, target),
+        "antialiased": lambda: warp(rgb, depth, source, target, antialias=True),
         "torch splat": lambda: splat(held_rgb, held_depth, source, target, side),
         "copy": lambda: (rgb.copy(), depth.copy()),
     }

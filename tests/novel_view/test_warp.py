@@ -24,14 +24,15 @@ def noise_picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
+@pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
-def test_identity_is_the_very_picture(turned: bool) -> None:
+def test_identity_is_the_very_picture(turned: bool, antialias: bool) -> None:
     rgb = noise_picture()
     depth = np.random.default_rng(1).uniform(0.5, 50, (HEIGHT, WIDTH)).astype(np.float32)
     depth[:5] = np.inf
     pose = look_at(np.array([3.0, -2.0, 1.0]), np.array([0.0, 4.0, 9.0]), np.array([0.0, 1.0, 0.2]))
     at = Camera(camera().K, pose, HEIGHT, WIDTH) if turned else camera()
-    seen = warp(rgb, depth, at, at)
+    seen = warp(rgb, depth, at, at, antialias=antialias)
     assert np.array_equal(seen.rgb, rgb)
     assert not seen.hole.any()
     clip = make_clips([1], 1, HEIGHT, WIDTH)[0]
@@ -80,16 +81,30 @@ def test_nothing_is_stretched_across_a_depth_border() -> None:
     assert (seen.rgb[18:30, 20:36, 0] == 200).all(), "the nearer surface wins"
 
 
+def test_surfaces_that_meet_in_a_pixel_are_blended() -> None:
+    """A white square a half pixel on: its rim is half white, all else is as without blending."""
+    rgb = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    depth = np.full((HEIGHT, WIDTH), np.inf, dtype=np.float32)
+    rgb[16:32, 24:40], depth[16:32, 24:40] = 255, 1.0
+    target = camera(x=3.5 / camera().K[0, 0])
+    plain, soft = warp(rgb, depth, camera(), target), warp(rgb, depth, camera(), target, antialias=True)
+    assert np.array_equal(plain.hole, soft.hole) and np.array_equal(plain.depth, soft.depth)
+    changed = (plain.rgb != soft.rgb).any(axis=2)
+    assert set(np.nonzero(changed)[1]) <= {20, 36}
+    left_rim = soft.rgb[18:30, 20, 0]
+    assert (np.abs(left_rim.astype(int) - 128) <= 1).all()
+
+
 def test_threads_and_order_change_nothing() -> None:
     clip = make_clips([3], 1, HEIGHT, WIDTH)[0]
     rgb, depth = clip.rgb[0].numpy(), clip.depth_m[0].numpy()
     here = Camera(clip.K.numpy(), np.eye(4), HEIGHT, WIDTH)
     there = camera(x=0.3, z=0.2)
-    together = warp(rgb, depth, here, there)
+    together = warp(rgb, depth, here, there, antialias=True)
     held = numba.get_num_threads()
     try:
         numba.set_num_threads(1)
-        alone = warp(rgb, depth, here, there)
+        alone = warp(rgb, depth, here, there, antialias=True)
     finally:
         numba.set_num_threads(held)
     assert np.array_equal(together.rgb, alone.rgb) and np.array_equal(together.depth, alone.depth)
