@@ -113,16 +113,17 @@ class VaeCodec:
 
     def decode_depth(self, latents: Tensor) -> Tensor:
         """Depth in [0, 1], `[T, H, W]`, of one chunk; the temporal decoder mixes the frames of a chunk."""
-        pixels = self._decode(latents)
+        pixels = self.decode_rgb(latents)
         if self.to_depth == "mean_then_clip":
             return (pixels.mean(dim=1).clamp(-1, 1) + 1) / 2
         return (pixels / 2 + 0.5).clamp(0, 1).mean(dim=1)
 
     def decode_pixels(self, latents: Tensor) -> Tensor:
         """Depth pixels `[T, H, W]` around [-1, 1] of one chunk: the channels' mean, unclipped."""
-        return self._decode(latents).mean(dim=1)
+        return self.decode_rgb(latents).mean(dim=1)
 
-    def _decode(self, latents: Tensor) -> Tensor:
+    def decode_rgb(self, latents: Tensor) -> Tensor:
+        """Pixels `[T, 3, H, W]` around [-1, 1] of one chunk of scaled latents, unclipped."""
         scaled = (latents / self.scaling_factor).to(self.vae.device, self.vae.dtype)
         return self.vae.decode(scaled, num_frames=len(latents)).sample.float()  # type: ignore[union-attr]
 

@@ -7,9 +7,25 @@ per frame (arXiv 2406.01493, section 3), DepthCrafter one image embedding per fr
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
+
+
+class BlockInputs(NamedTuple):
+    """What every block gets besides its features.
+
+    Attributes:
+        time_embedding: `[B * T, D]`.
+        context: Image embeddings `[B * T, 1, D]`.
+        image_only_indicator: Zeros `[B, T]`: these are clips.
+    """
+
+    time_embedding: Tensor
+    context: Tensor
+    image_only_indicator: Tensor
 
 
 class DepthUNet(UNetSpatioTemporalConditionModel):
@@ -36,33 +52,48 @@ class DepthUNet(UNetSpatioTemporalConditionModel):
         Raises:
             ValueError: If the numbers of noise levels or embeddings do not fit the clip.
         """
+        given = self.prepare(sample, timestep, encoder_hidden_states, added_time_ids)
+        hidden, skips = self.encode(sample, given)
+        return self.decode(hidden, skips, given)
+
+    def prepare(
+        self, sample: Tensor, timestep: Tensor | float, encoder_hidden_states: Tensor, added_time_ids: Tensor
+    ) -> BlockInputs:
+        """What every block gets besides its features; arguments as for `forward`."""
         batch, frames = sample.shape[:2]
-        time_embedding = self._embed_time(timestep, added_time_ids, batch, frames, sample.dtype)
-        context = self._per_frame(encoder_hidden_states, batch, frames).flatten(0, 1).unsqueeze(1)
-        image_only_indicator = sample.new_zeros(batch, frames)
+        return BlockInputs(
+            time_embedding=self._embed_time(timestep, added_time_ids, batch, frames, sample.dtype),
+            context=self._per_frame(encoder_hidden_states, batch, frames).flatten(0, 1).unsqueeze(1),
+            image_only_indicator=sample.new_zeros(batch, frames),
+        )
 
-        def run(block: torch.nn.Module, hidden: Tensor, **extra) -> Tensor:
-            if getattr(block, "has_cross_attention", False):
-                extra["encoder_hidden_states"] = context
-            return block(hidden_states=hidden, temb=time_embedding, image_only_indicator=image_only_indicator, **extra)
+    def encode(self, sample: Tensor, given: BlockInputs, added: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The way down and the middle: features `[B * T, C', h', w']`, and the skips in order.
 
+        Args:
+            sample: As for `forward`.
+            given: From `prepare`.
+            added: Features `[B * T, C', h, w]` to add to those of the input convolution.
+        """
         hidden = self.conv_in(sample.flatten(0, 1))
+        if added is not None:
+            hidden = hidden + added
         skips = [hidden]
         for block in self.down_blocks:
-            hidden, new_skips = run(block, hidden)
+            hidden, new_skips = _run(block, hidden, given)
             skips.extend(new_skips)
+        return _run(self.mid_block, hidden, given), skips
 
-        hidden = run(self.mid_block, hidden)
-
+    def decode(self, hidden: Tensor, skips: list[Tensor], given: BlockInputs) -> Tensor:
+        """The way up: network output `[B, T, C_out, h, w]`."""
         for block in self.up_blocks:
             count = len(block.resnets)  # type: ignore[arg-type]
             block_skips, skips = tuple(skips[-count:]), skips[:-count]
             # Odd sizes were rounded up on the way down; the next skip says what to come back to.
             upsample_size = skips[-1].shape[-2:] if skips else None
-            hidden = run(block, hidden, res_hidden_states_tuple=block_skips, upsample_size=upsample_size)
-
+            hidden = _run(block, hidden, given, res_hidden_states_tuple=block_skips, upsample_size=upsample_size)
         hidden = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
-        return hidden.unflatten(0, (batch, frames))
+        return hidden.unflatten(0, given.image_only_indicator.shape)
 
     def _embed_time(
         self, timestep: Tensor | float, added_time_ids: Tensor, batch: int, frames: int, dtype: torch.dtype
@@ -93,3 +124,11 @@ class DepthUNet(UNetSpatioTemporalConditionModel):
                 f"[{batch}, {frames}, D] (per frame)"
             )
         return embeddings.expand(batch, frames, embeddings.shape[2])
+
+
+def _run(block: torch.nn.Module, hidden: Tensor, given: BlockInputs, **extra: Any) -> Any:
+    if getattr(block, "has_cross_attention", False):
+        extra["encoder_hidden_states"] = given.context
+    return block(
+        hidden_states=hidden, temb=given.time_embedding, image_only_indicator=given.image_only_indicator, **extra
+    )

@@ -25,28 +25,25 @@ _BASE_PARTS = ("vae", "image_encoder", "feature_extractor")
 
 def save_checkpoint(
     folder: Path,
-    weights: nn.Module,
-    config: TrainConfig,
-    base: CheckpointFiles | None,
+    write: Callable[[Path, Path | None], None],
     *,
     write_state: Callable[[Path], None] | None = None,
     keep_as: Path | None = None,
     shares_base: bool = False,
 ) -> None:
-    """Write a folder that the engine loads; weights in float16. The old folder stays until the new one is whole.
+    """Write a checkpoint folder. The old one stays until the new one is whole.
 
     Args:
         folder: Where.
-        weights: The UNet to keep, the running average.
-        config: Written beside them.
-        base: SVD files that belong to it.
+        write: Writes the checkpoint into a folder that it makes; its second argument is an earlier checkpoint of the
+            same run, whose copies of the base's files can be shared.
         write_state: Writes what `resume` needs into a folder within; None at the end of the run.
         keep_as: Where the folder that was there before goes; None: it is deleted.
         shares_base: The folder that is there now is of the same run.
     """
     partial, previous = _hidden(folder, "partial"), _hidden(folder, "previous")
     shutil.rmtree(partial, ignore_errors=True)
-    _write(partial, weights, config, base, folder if shares_base and folder.exists() else None)
+    write(partial, folder if shares_base and folder.exists() else None)
     if write_state is not None:
         write_state(partial / STATE_FOLDER)
     shutil.rmtree(previous, ignore_errors=True)  # left by a kill at the end of an earlier save
@@ -122,18 +119,31 @@ def keep_best(folder: Path, abs_rel: float) -> bool:
     return True
 
 
-def _write(
+def save_half(model: nn.Module, folder: Path) -> None:
+    """Write a model's config and its weights in float16, in diffusers' layout."""
+    folder.mkdir(parents=True)
+    half = {key: value.detach().half().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(half, folder / f"{WEIGHTS_STEM}.safetensors", metadata={"format": "pt"})
+    model.save_config(folder)  # type: ignore[operator]
+
+
+def write_depth_checkpoint(
     folder: Path, weights: nn.Module, config: TrainConfig, base: CheckpointFiles | None, held: Path | None
 ) -> None:
-    """Write a checkpoint; `held` is an earlier one of the same run, whose copies of the base's files can be shared."""
-    (folder / "unet").mkdir(parents=True)
-    half = {key: value.detach().half().cpu().contiguous() for key, value in weights.state_dict().items()}
-    save_file(half, folder / "unet" / f"{WEIGHTS_STEM}.safetensors", metadata={"format": "pt"})
-    weights.save_config(folder / "unet")  # type: ignore[operator]
+    """Write a folder that the engine loads.
+
+    Args:
+        folder: Made here.
+        weights: The UNet to keep, the running average.
+        config: Written beside it.
+        base: SVD files that belong to it.
+        held: An earlier checkpoint of the same run, whose copies of the base's files can be shared.
+    """
+    save_half(weights, folder / "unet")
     if base is None:
         (folder / "codec").mkdir()
         codec = {"_class_name": "PatchCodec", "patch": config.patch}
-        _write_json(folder / "codec" / "config.json", codec)
+        write_json(folder / "codec" / "config.json", codec)
     else:
         # Copied once: a file of the base that is changed in place must not change what was trained from it.
         own = held if held is not None and (held / "vae").is_dir() else None
@@ -151,12 +161,13 @@ def _write(
         "use_karras_sigmas": True,
     }
     (folder / "scheduler").mkdir()
-    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    _write_json(folder / "depth_engine.json", checkpoint_spec(config).to_json())
-    _write_json(folder / "train_config.json", asdict(config))
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(folder / "depth_engine.json", checkpoint_spec(config).to_json())
+    write_json(folder / "train_config.json", asdict(config))
 
 
-def _write_json(path: Path, data: object) -> None:
+def write_json(path: Path, data: object) -> None:
+    """Write JSON for people."""
     path.write_text(json.dumps(data, indent=2) + "\n")
 
 

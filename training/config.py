@@ -72,6 +72,8 @@ class TrainConfig:
     """A depth model: what it is made of, what it sees, how it learns.
 
     Attributes:
+        task: `depth`; `generator`: the small image-to-video UNet with its depth ControlNet; `controlnet`: a depth
+            ControlNet for the frozen UNet of `base`.
         base: SVD folder or hub id to fine-tune, with its VAE and CLIP tower; empty: a new small UNet, patch codec.
         channels: A new UNet's width per level.
         attention: Which levels of a new UNet attend (the finer ones cost more than they give at the bundled size).
@@ -102,6 +104,10 @@ class TrainConfig:
         affine_weight: One step: weight of the loss after one least-squares scale and shift per clip.
         gradient_weight: One step: weight of the spatial gradient loss.
         temporal_weight: One step: weight of the frame-to-frame loss.
+        control_channels: Generator and ControlNet: widths of the control encoder, one more than the codec halves.
+        control_dropout: Generator and ControlNet: how often a step's control is left out (generator) or black.
+        image_dropout: ControlNet: how often a clip's first frame is left out, for classifier-free guidance.
+        image_noise: ControlNet: standard deviation of the noise on the first frame, as SVD augments it.
         seed: Seeds weights, draws and scenes.
         window: Frames per window that the checkpoint recommends; 0: the longest clip it was trained on.
         stride: New frames per window that it recommends; 0: half the window.
@@ -111,6 +117,7 @@ class TrainConfig:
         stages: Parts of the run in order.
     """
 
+    task: Literal["depth", "generator", "controlnet"] = "depth"
     base: str = ""
     channels: tuple[int, ...] = (64, 96, 128, 128)
     attention: tuple[bool, ...] = (False, False, True, True)
@@ -141,6 +148,10 @@ class TrainConfig:
     affine_weight: float = 0.5
     gradient_weight: float = 0.5
     temporal_weight: float = 1.0
+    control_channels: tuple[int, ...] = (16, 32, 96, 256)
+    control_dropout: float = 0.1
+    image_dropout: float = 0.1
+    image_noise: float = 0.02
     seed: int = 0
     window: int = 0
     stride: int = 0
@@ -233,5 +244,9 @@ def _check(config: TrainConfig, where: str) -> None:
             raise ValueError(f"config: {where}: stages[{number}]: max_frames: spatial_alone accepts 1")
     if not config.sources or not all(source.weight > 0 for source in config.sources):
         raise ValueError(f"config: {where}: sources: one or more are needed, each with a weight above 0")
+    if config.task == "controlnet" and not config.base:
+        raise ValueError(f"config: {where}: base: is missing; task controlnet steers the UNet of an SVD folder")
+    if config.task == "generator" and config.base:
+        raise ValueError(f"config: {where}: base: {config.base}: task generator is a new small network; leave it out")
     if config.window and config.stride > config.window:
         raise ValueError(f"config: {where}: stride: {config.stride} is more than the window, {config.window}")

@@ -18,16 +18,15 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 
-from training.batch import Batch, make_batch
 from training.checkpoint_folder import drop_earlier, drop_kept, keep_best, recover, save_checkpoint
 from training.clip_pool import ClipPool, check_sources
 from training.config import Stage, TrainConfig
 from training.draws import generator
-from training.objective import DepthModel, StepDraw, draw_step, step_loss
+from training.objective import StepDraw
 from training.optimizers import make_optimizers, set_rate
 from training.spatial import choose_trained, spatial_only
-from training.start import start_model
 from training.state import STATE_FOLDER, Progress, load_state, save_state
+from training.tasks import Task, task_of
 from training.watch import Watch
 
 # Steps left out because half precision overflowed; more of them mean that something else is wrong.
@@ -46,14 +45,15 @@ class Drawn(NamedTuple):
 
     stage: int
     draw: StepDraw
-    parts: list[tuple[Batch, list[torch.Generator]]]
+    parts: list[tuple[Any, list[torch.Generator]]]
     loaded: int
 
 
 class Feeder:
     """Makes the batches of one process, in its own thread, one ahead of the step that trains."""
 
-    def __init__(self, config: TrainConfig, device: torch.device, process: int, processes: int) -> None:
+    def __init__(self, task: Task, config: TrainConfig, device: torch.device, process: int, processes: int) -> None:
+        self._task = task
         self._config, self._device, self._process, self._processes = config, device, process, processes
         self._pool: ClipPool | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feeder")
@@ -81,7 +81,7 @@ class Feeder:
             self._pool.load(max(1, stage.pool // 4))
         self._pool.load(int((step + 1) * stage.fresh) - int(step * stage.fresh))
         rng = generator(self._config.seed, step)
-        draw = draw_step(stage, self._config, rng)
+        draw = self._task.draw(stage, self._config, rng)
         shape_seed = int(torch.randint(2**31, (), generator=rng))
         share = stage.batch // self._processes // stage.accumulate
         parts = []
@@ -90,7 +90,7 @@ class Feeder:
             rngs = [generator(self._config.seed, step, place) for place in range(first, first + share)]
             clips = self._pool.draw(draw.frames, rngs)
             shape_rng = torch.Generator().manual_seed(shape_seed)  # every part is cut to the same shape
-            parts.append((make_batch(clips, self._config.kind, self._config.multiple, shape_rng, rngs), rngs))
+            parts.append((self._task.batch(clips, self._config, shape_rng, rngs), rngs))
         return Drawn(number, draw, parts, self._pool.loaded)
 
 
@@ -146,10 +146,11 @@ def train(
     check_sources(config)
     torch.set_flush_denormal(True)  # the running average makes denormals, and they are slow on a CPU
     torch.manual_seed(config.seed)
-    model, base = start_model(config, init, where)
+    task = task_of(config)
+    model, base = task.start(config, init, where)
     unet = model.unet
     average = copy.deepcopy(unet).requires_grad_(False)
-    trainer = _Trainer(accelerator, config, model)
+    trainer = _Trainer(accelerator, task, config, model)
     now = Progress()
     if resume:
         now = read_progress(folder)
@@ -161,7 +162,7 @@ def train(
     if accelerator.is_main_process and not resume:
         drop_kept(folder)
 
-    feeder = Feeder(config, where, accelerator.process_index, accelerator.num_processes)
+    feeder = Feeder(task, config, where, accelerator.process_index, accelerator.num_processes)
     watch = Watch(
         config,
         where,
@@ -196,15 +197,13 @@ def train(
 
         save_checkpoint(
             folder,
-            average,
-            config,
-            base,
+            lambda target, held: task.write(target, average, config, base, held),
             write_state=None if ended else write_state,
             keep_as=keep_as,
             shares_base=shares_base,
         )
         drop_earlier(folder, config.keep_last)
-        if config.validate_clips:
+        if config.validate_clips and task.validates:
             abs_rel = watch.validate(folder, step)
             if keep_best(folder, abs_rel):
                 report(f"step {step}: held-out AbsRel {abs_rel:.3f}, the best so far")
@@ -257,8 +256,8 @@ class Stepped(NamedTuple):
 class _Trainer:
     """The forward and backward pass and the optimisers of the stage at hand."""
 
-    def __init__(self, accelerator: Accelerator, config: TrainConfig, model: DepthModel) -> None:
-        self._accelerator, self._config = accelerator, config
+    def __init__(self, accelerator: Accelerator, task: Task, config: TrainConfig, model: Any) -> None:
+        self._accelerator, self._task, self._config = accelerator, task, config
         self._unet, self._model = model.unet, model
         self._trains: str | None = None
         self._stage: Stage | None = None
@@ -284,7 +283,7 @@ class _Trainer:
         with spatial_only(self._unet) if self._stage.trains == "spatial_alone" else contextlib.nullcontext():
             for number, (batch, rngs) in enumerate(drawn.parts):
                 with self._gradients_wait(number < parts - 1):
-                    loss = step_loss(self._model, batch, drawn.draw, self._stage, self._config, rngs)
+                    loss = self._task.loss(self._model, batch, drawn.draw, self._stage, self._config, rngs)
                     self._accelerator.backward(loss / parts)
                 losses.append(loss.detach())
         parameters = [parameter for parameter in self._unet.parameters() if parameter.grad is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -89,24 +90,32 @@ def _weights_of(init: Path, unet: DepthUNet) -> dict[str, torch.Tensor]:
 
 
 def build_unet(config: TrainConfig) -> DepthUNet:
-    """A small UNet of SVD's class for the patch codec."""
-    down = tuple(f"{'CrossAttn' if attends else ''}DownBlockSpatioTemporal" for attends in config.attention)
-    up = tuple(f"{'CrossAttn' if attends else ''}UpBlockSpatioTemporal" for attends in reversed(config.attention))
+    """A small UNet of SVD's class for depth and the patch codec."""
     codec = PatchCodec(config.patch)
-    return DepthUNet(
-        sample_size=24,
-        in_channels=codec.condition_channels + codec.depth_channels,
-        out_channels=codec.depth_channels,
-        down_block_types=down,
-        up_block_types=up,
-        block_out_channels=config.channels,
-        layers_per_block=1,
-        cross_attention_dim=config.embedding_dim,
-        num_attention_heads=config.heads,
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=3 * 32,
-        num_frames=config.max_frames,
-    )
+    channels = codec.condition_channels + codec.depth_channels
+    return DepthUNet(**unet_shape(config, in_channels=channels, out_channels=codec.depth_channels))
+
+
+def unet_shape(config: TrainConfig, *, in_channels: int, out_channels: int) -> dict[str, Any]:
+    """Arguments of a small UNet of SVD's class."""
+    return {
+        "sample_size": 24,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "down_block_types": tuple(
+            f"{'CrossAttn' if attends else ''}DownBlockSpatioTemporal" for attends in config.attention
+        ),
+        "up_block_types": tuple(
+            f"{'CrossAttn' if attends else ''}UpBlockSpatioTemporal" for attends in reversed(config.attention)
+        ),
+        "block_out_channels": config.channels,
+        "layers_per_block": 1,
+        "cross_attention_dim": config.embedding_dim,
+        "num_attention_heads": config.heads,
+        "addition_time_embed_dim": 32,
+        "projection_class_embeddings_input_dim": 3 * 32,
+        "num_frames": config.max_frames,
+    }
 
 
 @torch.no_grad()

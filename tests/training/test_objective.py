@@ -215,13 +215,13 @@ def test_both_objectives_reach_the_network_through_the_vae(objective: object, sv
 
 
 def test_one_step_through_the_vae_is_what_the_engine_runs(svd_folder: Path, tmp_path: Path) -> None:
-    from training.checkpoint_folder import save_checkpoint
+    from training.checkpoint_folder import write_depth_checkpoint
 
     config = vae_config(svd_folder)
     model, base = start_model(config, None, CPU)
     unet: DepthUNet = model.unet  # type: ignore[assignment]
     unet.half().float()  # what is saved
-    save_checkpoint(tmp_path / "model", unet, config, base)
+    write_depth_checkpoint(tmp_path / "model", unet, config, base, None)
     engine = DepthEngine.from_pretrained(tmp_path / "model", device="cpu")
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     rgb = torch.from_numpy(frames).movedim(-1, 1)[None].float() / 127.5 - 1

@@ -1,0 +1,1 @@
+"""A clip's depth drives a new clip: depth-controlled video generation."""

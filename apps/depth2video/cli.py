@@ -1,0 +1,204 @@
+"""The `depth2video` command: a clip's depth drives a new clip.
+
+Exit codes: 2 for a request that can't be done, told before anything heavy loads; 1 for a run that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from depth_engine.cli import OneLineGroup, told
+from depth_engine.clip_depth import engine_options, take_engine_options
+
+_PATH = click.Path(path_type=Path)
+_PARTS = ("base", "controlnet", "motion_adapter", "ip_adapter")
+
+
+class _VideoByDefault(OneLineGroup):
+    """`depth2video INPUT ...` is short for `depth2video video INPUT ...`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "-h", "--help", "--version"):
+            args = ["video", *args]
+        return super().parse_args(ctx, args)
+
+
+def _options(command: Callable, *options: Callable) -> Callable:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _source_options(command: Callable) -> Callable:
+    """What of the source is taken, where depth comes from, and how the run goes."""
+    return _options(
+        command,
+        click.argument("source", metavar="INPUT"),
+        click.option("-o", "--output", type=_PATH, required=True, help="Video file to write."),
+        click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
+        click.option("--start", type=float, help="Start of the part to take, seconds."),
+        click.option("--end", type=float, help="End of the part to take, seconds."),
+        click.option("--fps", type=float, help="Reduce to this frame rate."),
+        click.option("--max-frames", type=int, help="Take this many frames at the most."),
+        click.option("--size", help="WIDTHxHEIGHT; the clip is scaled to cover it and cropped, never stretched."),
+        click.option("--depth", help="A depth file or folder, engine, midas, zoe or leres.  [default: engine]"),
+        click.option("--depth-kind", help="disparity, depth or metric, where no sidecar of a depth file says it."),
+        click.option(
+            "--normalize",
+            help="Black and white of the control: clip (2nd and 98th percentile of the whole clip), frame (of each "
+            "frame), none (values as they are).  [default: clip; none for midas, zoe, leres]",
+        ),
+        click.option("--annotator-weights", help="Folder or hub id of midas', zoe's or leres' weights."),
+        click.option(
+            "--detect-resolution", type=int, help="Short side that midas, zoe, leres work at.  [default: 512]"
+        ),
+        click.option("--shots/--no-shots", default=True, help="Find cuts for depth.  [default: --shots]"),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+        click.option("--dtype", default="auto", show_default=True, help="auto, float32, float16, bfloat16."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of all noise."),
+        click.option("--overwrite", is_flag=True, help="Replace results that exist."),
+        click.option("--resume", is_flag=True, help="Go on with an interrupted run, to the same bytes."),
+        click.option("--quiet", is_flag=True, help="No progress bar, no summary."),
+        click.option("--debug", is_flag=True, help="Show tracebacks."),
+    )
+
+
+def _generator_options(command: Callable) -> Callable:
+    """What is generated."""
+    return _options(
+        command,
+        click.option(
+            "--generator",
+            help="bundled, svd, animatediff or wan-vace; see `depth2video generators`.  [default: bundled]",
+        ),
+        click.option("--prompt", help="What the clip shall show (animatediff, wan-vace)."),
+        click.option("--negative-prompt", help="What it shall not show."),
+        click.option(
+            "--image",
+            type=_PATH,
+            help="Picture that gives the look: the first frame, edited (bundled, svd; default: as it is), a style "
+            "(animatediff), a reference (wan-vace).",
+        ),
+        click.option(
+            "--image-fit",
+            default="crop",
+            show_default=True,
+            help="A picture of other proportions is scaled and cropped (crop), or its edges are repeated (pad).",
+        ),
+        click.option("--control-scale", type=float, default=1.0, show_default=True, help="How strongly depth steers."),
+        click.option(
+            "--control-start", type=float, default=0.0, show_default=True, help="Share of steps where control begins."
+        ),
+        click.option("--control-end", type=float, default=1.0, show_default=True, help="Share of steps where it ends."),
+        click.option("--steps", type=int, help="Denoising steps."),
+        click.option("--guidance", type=float, help="Classifier-free guidance, 1 is none."),
+        click.option(
+            "--strength", type=float, help="Start from the source's frames: share of denoising they go through."
+        ),
+        click.option("--window", type=int, help="Frames per window."),
+        click.option("--stride", type=int, help="New frames per window."),
+        click.option("--control-out", type=_PATH, help="Video of the control; lossless as .mkv."),
+        click.option("--base", help="Folder or hub id of the generator's checkpoint."),
+        click.option("--controlnet", help="Folder or hub id of its depth ControlNet (svd, animatediff)."),
+        click.option("--motion-adapter", help="Folder or hub id of its motion adapter (animatediff)."),
+        click.option("--ip-adapter", help="Folder or hub id of the adapter that reads --image (animatediff)."),
+        click.option(
+            "--offload",
+            default="none",
+            show_default=True,
+            help="Save GPU memory: none, model (a model at a time), sequential (a layer at a time, slow).",
+        ),
+    )
+
+
+@click.group(cls=_VideoByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="depth-engine")
+def main() -> None:
+    """A clip's depth drives a new clip.
+
+    `depth2video INPUT -o OUT.mp4` is short for `depth2video video INPUT -o OUT.mp4`; all its options:
+    `depth2video video --help`.
+    """
+
+
+@main.command()
+@_source_options
+@_generator_options
+@engine_options("depth-")
+def video(source: str, quiet: bool, debug: bool, **given: Any) -> None:
+    """Make a new video that moves as INPUT does (the default command)."""
+    with told(debug, 2):
+        from depth2video.render_command import CONTROL, plan_video
+
+        engine = take_engine_options(given)
+        parts = {name: given.pop(name) for name in _PARTS}
+        control = given.pop("control_out")
+        job = _job(source, given, companions={} if control is None else {CONTROL: control})
+        plan = plan_video(job, parts=parts, engine=engine, **given)
+    _run(plan, quiet, debug, "video")
+
+
+@main.command()
+@_source_options
+@click.option("--generator", help="Choose the size for it: bundled, svd, animatediff or wan-vace.")
+@engine_options("depth-")
+def control(source: str, quiet: bool, debug: bool, **given: Any) -> None:
+    """Write INPUT's depth as a control video, near is white, for other tools too; at INPUT's size unless told."""
+    with told(debug, 2):
+        from depth2video.control_command import plan_control
+
+        engine = take_engine_options(given)
+        job = _job(source, given, sound=False)
+        plan = plan_control(job, engine=engine, **given)
+    _run(plan, quiet, debug, "control")
+
+
+@main.command()
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def generators(debug: bool) -> None:
+    """What generators there are: checkpoints, licences, memory, frames and sizes."""
+    with told(debug, 2):
+        from depth2video.generators import describe_generators
+
+        click.echo("\n".join(describe_generators()))
+
+
+def _job(source: str, given: dict[str, Any], **more: Any) -> Any:
+    """The clip job of a command's arguments, which are taken out."""
+    from depth_engine.derived_clip import ClipJob
+
+    if given["overwrite"] and given["resume"]:
+        raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
+    return ClipJob(
+        source,
+        output=given.pop("output"),
+        codec=given.pop("codec"),
+        start_s=given.pop("start"),
+        end_s=given.pop("end"),
+        fps=given.pop("fps"),
+        max_frames=given.pop("max_frames"),
+        overwrite=given.pop("overwrite"),
+        resume=given.pop("resume"),
+        **more,
+    )
+
+
+def _run(plan: Any, quiet: bool, debug: bool, what: str) -> None:
+    """Run a plan with progress, and say what came of it."""
+    from depth_engine.progress import frame_progress
+
+    total = plan.job.expected_frames(plan.info)
+    with told(debug, 1), frame_progress(total, quiet=quiet) as begin:
+        outputs, notes = plan.run(begin("depth"), begin(what))
+    if not quiet:
+        for note in notes:
+            click.echo(f"note: {note}")
+        click.echo(f"{plan.job.output}: {', '.join(path.name for path in outputs[1:])} beside it")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The bundled generator: the first frame gives the look, the control the motion, one call of a small network a window.
+
+A window begins with known frames: the given first frame, or the last frames of the window before. The newest of them is
+the anchor: the network predicts how each new frame differs from it. The known frames go in clean, flagged by their own
+noise level, as in the engine's `context` strategy. Pixels and latents are the same, up to their order (patch codec).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from depth2video.controlnet import ControlledUNet, DepthControlNet, control_pixels, run_controlled
+from depth_engine.checkpoints import load_model, read_json
+from depth_engine.derived_clip import Piece
+from depth_engine.plain_data import from_plain
+
+if TYPE_CHECKING:
+    from depth2video.generators import Request
+
+BUNDLED_FOLDER = Path(__file__).parent / "weights" / "bundled"
+_TIME_IDS = (6.0, 127.0, 0.0)  # SVD's micro-conditioning, of no meaning here; the training keeps it fixed
+
+
+@dataclass(frozen=True)
+class SmallSpec:
+    """What a small generator expects; `generator.json` beside its weights.
+
+    Attributes:
+        patch: Side of a codec patch, pixels.
+        window: Frames per window, the known ones included.
+        known: Frames that a window takes over from the one before.
+        sigma: Noise level that flags new frames.
+        context_c_noise: c_noise that flags known ones.
+        multiple: What the sides of a picture must be divisible by, pixels.
+    """
+
+    patch: int = 4
+    window: int = 8
+    known: int = 2
+    sigma: float = 80.0
+    context_c_noise: float = -1.5
+    multiple: int = 16
+
+    def write(self, folder: Path) -> None:
+        """Write `generator.json`."""
+        (folder / "generator.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> SmallSpec:
+        """Read `generator.json`.
+
+        Raises:
+            ValueError: It is missing or not as it should be.
+        """
+        return from_plain(cls, read_json(folder / "generator.json"), str(folder / "generator.json"))
+
+
+class Steered(nn.Module):
+    """A UNet and the ControlNet that steers it.
+
+    Args:
+        unet: The UNet.
+        controlnet: Its ControlNet.
+    """
+
+    def __init__(self, unet: ControlledUNet, controlnet: DepthControlNet) -> None:
+        super().__init__()
+        self.unet, self.controlnet = unet, controlnet
+
+    def forward(
+        self, inputs: tuple[Tensor, Tensor, Tensor, Tensor], control: Tensor | None, scale: float = 1.0
+    ) -> Tensor:
+        """See `run_controlled`."""
+        return run_controlled(self.unet, self.controlnet, inputs, control, scale)
+
+
+def predict_frames(network: nn.Module, spec: SmallSpec, known: Tensor, control: Tensor, scale: float = 1.0) -> Tensor:
+    """The new frames of a window, unclipped; differentiable.
+
+    Args:
+        network: A `Steered`.
+        spec: What it expects.
+        known: Pixels of the first k frames, `[B, k, 3, H, W]` in [-1, 1], k >= 1.
+        control: Of all frames, `[B, T, 3, H, W]` in [-1, 1]. Its grey goes in beside the anchor's and their difference:
+            that is what says how things moved.
+        scale: Of the control; 0 leaves it out.
+
+    Returns:
+        `[B, T - k, 3, H, W]`.
+    """
+    batch, count = known.shape[:2]
+    frames = control.shape[1]
+    latents = F.pixel_unshuffle(known.flatten(0, 1), spec.patch).unflatten(0, (batch, count))
+    anchor = latents[:, -1:].expand(-1, frames, -1, -1, -1)
+    unknown = latents.new_zeros(batch, frames - count, *latents.shape[2:])
+    sample = torch.cat([anchor, torch.cat([latents, unknown], dim=1)], dim=2)
+    c_noise = sample.new_full((batch, frames), math.log(spec.sigma) / 4)
+    c_noise[:, :count] = spec.context_c_noise
+    grey = control[:, :, :1]
+    at_anchor = grey[:, count - 1 : count].expand_as(grey)
+    steer = torch.cat([grey, at_anchor, (grey - at_anchor).clamp(-1, 1)], dim=2)
+    width = _embedding_width(network)
+    inputs = (sample, c_noise, sample.new_zeros(batch, 1, width), sample.new_tensor(_TIME_IDS).expand(batch, 3))
+    change = network(inputs, steer, scale)[:, count:]
+    new = anchor[:, count:] + change.float()
+    return F.pixel_shuffle(new.flatten(0, 1), spec.patch).unflatten(0, (batch, frames - count))
+
+
+def _embedding_width(network: nn.Module) -> int:
+    steered = cast(Steered, getattr(network, "module", network))  # wrapped for several processes
+    return int(dict(steered.unet.config)["cross_attention_dim"])
+
+
+class SmallGenerator:
+    """Makes a clip of any length, window by window.
+
+    Args:
+        network: UNet and ControlNet.
+        spec: What they expect.
+    """
+
+    def __init__(self, network: Steered, spec: SmallSpec) -> None:
+        self._network, self._spec = network.eval(), spec
+        self.window, self.stride = spec.window, spec.window - spec.known
+        self.size_multiple = spec.multiple
+
+    @torch.no_grad()
+    def generate(
+        self, control: Iterator[np.ndarray], request: Request, *, state: dict[str, Tensor] | None
+    ) -> Iterator[Piece]:
+        """See `generators.Generator`. The first frame of the clip is the given image itself.
+
+        Raises:
+            ValueError: There is no first frame, or it is not of the control's size.
+        """
+        device = next(self._network.parameters()).device
+        frames = iter(control)
+        if state:
+            known, known_control = state["known"].to(device), state["control"].to(device)
+        else:
+            first = next(frames, None)
+            if first is None:
+                return
+            if request.image is None:
+                raise ValueError("--image: is missing; the bundled generator needs the first frame")
+            if request.image.shape != first.shape:
+                raise ValueError(
+                    f"--image: {list(request.image.shape)} is not of the control's size {list(first.shape)}"
+                )
+            known = control_pixels(request.image[None]).to(device)
+            known_control = control_pixels(first[None]).to(device)
+            yield Piece(request.image[None], self._state(known, known_control), {"control": first[None]})
+        # With control switched off for this call of the network, the first frame is all there is to go by.
+        scale = request.control_scale if request.control_start <= 0 else 0.0
+        while chunk := list(islice(frames, self.window - len(known))):
+            given = torch.cat([known_control, control_pixels(np.stack(chunk)).to(device)])
+            new = predict_frames(self._network, self._spec, known[None], given[None], scale)[0].clamp(-1, 1)
+            rgb = ((new + 1) * 127.5).round().to(torch.uint8)
+            # What goes on is what was delivered, so that a later process goes on with the same numbers.
+            seen = torch.cat([known, rgb.float() / 127.5 - 1])
+            known, known_control = seen[-self._spec.known :], given[-self._spec.known :]
+            yield Piece(
+                rgb.movedim(1, -1).cpu().numpy(), self._state(known, known_control), {"control": np.stack(chunk)}
+            )
+
+    @staticmethod
+    def _state(known: Tensor, control: Tensor) -> dict[str, Tensor]:
+        return {"known": known.cpu(), "control": control.cpu()}
+
+
+def load_small(
+    folder: Path = BUNDLED_FOLDER, *, device: torch.device, dtype: torch.dtype = torch.float32
+) -> SmallGenerator:
+    """Load a small generator.
+
+    Args:
+        folder: Its checkpoint.
+        device: Where it runs.
+        dtype: In which it computes.
+
+    Raises:
+        ValueError: A file is missing or damaged.
+    """
+    spec = SmallSpec.read(folder)
+    unet = load_model(ControlledUNet, folder / "unet", dtype, device)
+    controlnet = load_model(DepthControlNet, folder / "controlnet", dtype, device)
+    return SmallGenerator(Steered(unet, controlnet), spec)

@@ -1,0 +1,344 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from depth2video.cli import main
+from depth2video.generators import SMALL_FOLDER
+from depth2video.memory import memory_told
+from PIL import Image
+
+from depth_engine.depth import DepthVideo
+from depth_engine.video import probe, read_frames
+from tests.clips import cut_off, make_clip, packet_times_s
+from tests.depth2video.conftest import moving_disparity
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def error_line(*arguments: str | Path) -> str:
+    """The one line of a request that is refused."""
+    done = run(*arguments)
+    assert done.exit_code == 2, done.output
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def animatediff(animatediff_folders: dict[str, Path]) -> list[str]:
+    """Arguments of a quick AnimateDiff run."""
+    parts = {name: folder for name, folder in animatediff_folders.items() if name != "ip_adapter"}
+    named = [text for name, folder in parts.items() for text in (f"--{name.replace('_', '-')}", str(folder))]
+    return ["--generator", "animatediff", *named, *"--prompt fox --steps 2 --window 8 --stride 5 --quiet".split()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, clip: Path, depth_file: Path, animatediff: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("out")
+    control = ("--control-out", folder / "control.mkv")
+    done = run(clip, "-o", folder / "new.mp4", "--depth", depth_file, *animatediff, *control)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_a_new_clip_with_sound_times_and_report(finished: Path, clip: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {"new.mp4", "control.mkv", "new.json", "new.preview.mp4", "new.report.html"}
+    info = probe(finished / "new.mp4")
+    assert (info.width, info.height, info.has_audio) == (64, 48, True)
+    assert packet_times_s(finished / "new.mp4") == packet_times_s(clip)
+    assert probe(finished / "new.preview.mp4").width == 3 * 64, "source, control and result"
+    report = (finished / "new.report.html").read_text()
+    for caption in ("Source", "Control", "Result"):
+        assert f"<figcaption>{caption}</figcaption>" in report
+    sidecar = json.loads((finished / "new.json").read_text())
+    assert sidecar["settings"]["generator"] == "animatediff" and sidecar["settings"]["prompt"] == "fox"
+    assert sidecar["frame_count"] == 12
+
+
+def test_the_control_that_is_kept_is_that_of_the_control_command(finished: Path, clip: Path, depth_file: Path) -> None:
+    out = finished.parent / f"{finished.name}-control.mkv"
+    done = run("control", clip, "-o", out, "--depth", depth_file, "--codec", "ffv1", "--quiet")
+    assert done.exit_code == 0, done.output
+    frames = [np.stack([frame.rgb for frame in read_frames(path)]) for path in (out, finished / "control.mkv")]
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert frames[0].shape == (12, 48, 64, 3) and (frames[0] == frames[0][..., :1]).all()
+    assert not probe(out).has_audio and packet_times_s(out) == packet_times_s(clip)
+    assert json.loads(out.with_suffix(".json").read_text())["settings"]["disparity_range"]
+
+
+def test_control_at_the_size_a_generator_wants(clip: Path, depth_file: Path, tmp_path: Path) -> None:
+    for more, size in (("--generator svd", (64, 64)), ("--size 32x20", (32, 20))):
+        out = tmp_path / f"{size}.mp4"
+        assert run("control", clip, "-o", out, "--depth", depth_file, "--quiet", *more.split()).exit_code == 0
+        assert (probe(out).width, probe(out).height) == size
+
+
+def test_the_engine_gives_depth_where_none_is_named(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "control.mp4"
+    done = run("control", clip, "-o", out, "--depth-max-res", "64", "--max-frames", "4", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    depth = DepthVideo.load(tmp_path / "control.depth")
+    assert len(depth) == 4
+    assert "depth_model" in json.loads(out.with_suffix(".json").read_text())["settings"]
+    # A second command of the same settings uses it again.
+    before = (tmp_path / "control.depth" / "depth.mkv").stat().st_mtime_ns
+    assert run("control", clip, "-o", out, "--depth-max-res", "64", "--max-frames", "4", "--overwrite").exit_code == 0
+    assert (tmp_path / "control.depth" / "depth.mkv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_small_generator_starts_from_the_first_frame(
+    clip: Path, depth_file: Path, small_generator: Path, tmp_path: Path, edited: bool
+) -> None:
+    """From the source's own, or from an edited one; padded or cropped to the size."""
+    look = ()
+    if edited:
+        Image.new("RGB", (100, 48), (200, 30, 30)).save(tmp_path / "look.png")
+        look = ("--image", tmp_path / "look.png", "--image-fit", "pad")
+    done = run(
+        clip, "-o", tmp_path / "new.mkv", "--codec", "ffv1", "--depth", depth_file,
+        "--generator", "bundled", "--base", small_generator, *look,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert ("padded with its edge pixels to 64x48" in done.output) == edited
+    frames = np.stack([frame.rgb for frame in read_frames(tmp_path / "new.mkv")])
+    assert frames.shape == (12, 48, 64, 3)
+    if edited:
+        assert (frames[0] == (200, 30, 30)).all()
+    else:
+        np.testing.assert_array_equal(frames[0], next(iter(read_frames(clip))).rgb)
+
+
+@pytest.mark.skipif(not SMALL_FOLDER.exists(), reason="the bundled generator is not trained yet")
+def test_no_weights_need_be_named(clip: Path, tmp_path: Path) -> None:
+    done = run(clip, "-o", tmp_path / "new.mp4", "--max-frames", "9", "--depth-max-res", "64", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert len(list(read_frames(tmp_path / "new.mp4"))) == 9
+
+
+def test_wan_vace_and_a_reference(clip: Path, depth_file: Path, wan_folder: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 100), (200, 30, 30)).save(tmp_path / "look.png")
+    done = run(
+        clip, "-o", tmp_path / "new.mp4", "--depth", depth_file, "--generator", "wan-vace", "--base", wan_folder,
+        "--prompt", "fox", "--steps", "1", "--window", "9", "--stride", "4", "--image", tmp_path / "look.png",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "image of 40x100 was scaled and cropped to 64x48" in done.output
+    assert len(list(read_frames(tmp_path / "new.mp4"))) == 12
+
+
+def test_video_to_video_with_another_size(clip: Path, depth_file: Path, animatediff: list[str], tmp_path: Path) -> None:
+    options = "--strength 0.5 --size 48x64 --fps 12.5 --end 0.3 --normalize frame".split()
+    depth = DepthVideo(moving_disparity(4, 48, 64), "disparity", np.arange(4) / 12.5, 12.5)  # type: ignore[arg-type]
+    path = depth.save(tmp_path / "depth.npy")
+    done = run(clip, "-o", tmp_path / "new.mp4", "--depth", path, *animatediff[:-1], *options)
+    assert done.exit_code == 0, done.output
+    assert "44% of each frame is cropped away" in done.output
+    assert (probe(tmp_path / "new.mp4").width, probe(tmp_path / "new.mp4").height) == (48, 64)
+    assert packet_times_s(tmp_path / "new.mp4") == pytest.approx([0, 0.08, 0.16, 0.24])
+
+
+@pytest.mark.parametrize("limit", [2])
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    finished: Path, clip: Path, depth_file: Path, animatediff: list[str], tmp_path: Path, limit: int
+) -> None:
+    """Killed by the system after so many pieces, with no chance to clean up."""
+    arguments = [str(clip), "-o", str(tmp_path / "new.mp4"), "--depth", str(depth_file), *animatediff]
+    arguments += ["--control-out", str(tmp_path / "control.mkv")]
+    script = (
+        "import os, signal, sys\n"
+        "import depth_engine.derived_clip as derived_clip\n"
+        "append, count = derived_clip._Pieces.append, 0\n"
+        "def counted(self, piece):\n"
+        "    global count\n"
+        "    append(self, piece)\n"
+        "    count += 1\n"
+        f"    if count == {limit}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "derived_clip._Pieces.append = counted\n"
+        "from depth2video.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, env=_environment())
+    assert killed.returncode == -9, killed.stderr
+    assert not (tmp_path / "new.mp4").exists()
+    assert "--resume goes on with it" in error_line(*arguments)
+    assert "had prompt fox, not stone" in error_line(*arguments, "--resume", "--prompt", "stone")
+    again = run(*arguments, "--resume")
+    assert again.exit_code == 0, again.output
+    for name in ("new.mp4", "control.mkv", "new.preview.mp4"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+    assert run(*arguments, "--resume").exit_code == 0, "a finished run is resumed by doing nothing"
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'apps'}"}
+
+
+BAD_OPTIONS = [
+    ("--generator anmatediff", "did you mean 'animatediff'"),
+    ("--generator wan-vace", "--prompt: is missing; wan-vace makes the look from words"),
+    ("--prompt fox", "--prompt: bundled reads no words"),
+    ("--generator svd --size 500x300", "nearest: 512x320"),
+    ("--size big", "give WIDTHxHEIGHT"),
+    ("--generator animatediff --prompt fox --base no/such-repo", "hf download no/such-repo --local-dir FOLDER"),
+    ("--generator animatediff --prompt fox --base ./none", "--base: no such folder"),
+    ("--motion-adapter x", "--generator: is missing; --motion-adapter goes with animatediff"),
+    ("--generator animatediff --prompt fox --ip-adapter me/mine", "--image: is missing; --ip-adapter reads it"),
+    ("--device tpu", "device: 'tpu'"),
+    ("--offload model --device cpu --generator svd", "the device is the CPU"),
+    ("--image none.png", "--image: no such file"),
+    ("--image-fit stretch", "--image-fit: 'stretch' is not known; accepted: crop, pad"),
+    ("--control-start 0.5 --control-end 0.2", "0 <= start < end <= 1"),
+    ("--control-scale -1", "--control-scale: -1"),
+    ("--strength 0.5", "bundled does no video-to-video"),
+    ("--steps 0", "--steps: 0"),
+    ("--window 4 --stride 5", "stride: 5 is larger than the window"),
+    ("--seed -1", "seed: -1"),
+    ("--overwrite --resume", "exclude each other"),
+    ("--start 9", "past the end"),
+    ("--wide", "--wide"),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), BAD_OPTIONS)
+def test_bad_options_get_one_line(
+    clip: Path, depth_file: Path, small_generator: Path, tmp_path: Path, options: str, text: str
+) -> None:
+    arguments = options.split()
+    if "--generator" not in options and "-adapter" not in options:
+        arguments += ["--generator", "bundled", "--base", str(small_generator)]
+    assert text in error_line(clip, "-o", tmp_path / "out" / "new.mp4", "--depth", depth_file, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+BAD_DEPTH = [
+    ("--depth enigne", "did you mean 'engine'"),
+    ("--depth none.npy", "none.npy does not exist"),
+    ("--depth midas --annotator-weights ./none", "no such folder: ./none"),
+    ("--depth zoe", "hf download lllyasviel/Annotators"),
+    ("--depth leres --depth-window 3", "--depth-window: is of the engine, and --depth is leres"),
+    ("--detect-resolution 64", "--detect-resolution: is of the annotators"),
+    ("--depth-kind depth", "--depth-kind: is for --depth FILE"),
+    ("--depth-model chronodeph", "did you mean 'chronodepth'"),
+    ("--normalize clp", "did you mean 'clip'"),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), BAD_DEPTH)
+def test_bad_depth_gets_one_line(clip: Path, tmp_path: Path, options: str, text: str) -> None:
+    if "--depth midas" in options or "--depth zoe" in options or "--depth leres" in options:
+        pytest.importorskip("controlnet_aux")
+    assert text in error_line("control", clip, "-o", tmp_path / "control.mp4", *options.split())
+    assert not (tmp_path / "control.mp4").exists()
+
+
+def test_a_control_longer_than_the_clip_is_refused(clip: Path, tmp_path: Path) -> None:
+    depth = DepthVideo(moving_disparity(30, 48, 64), "disparity", np.arange(30) / 25, 25)  # type: ignore[arg-type]
+    path = depth.save(tmp_path / "depth.npy")
+    line = error_line("control", clip, "-o", tmp_path / "c.mp4", "--depth", path)
+    assert "has 30 frames, more than the 12 that are taken of the clip" in line
+    assert run("control", clip, "-o", tmp_path / "c.mp4", "--depth", path, "--max-frames", "12").exit_code == 0
+
+
+def test_a_picture_that_is_none_is_refused(clip: Path, small_generator: Path, tmp_path: Path) -> None:
+    (tmp_path / "look.png").write_text("no picture")
+    small = ("--generator", "bundled", "--base", small_generator)
+    line = error_line(clip, "-o", tmp_path / "new.mp4", "--image", tmp_path / "look.png", *small)
+    assert "--image:" in line and "can't be read as a picture" in line
+
+
+def test_what_exists_is_kept(finished: Path, clip: Path, depth_file: Path, animatediff: list[str]) -> None:
+    line = error_line(clip, "-o", finished / "new.mp4", "--depth", depth_file, *animatediff)
+    assert "exists" in line and "--overwrite" in line
+
+
+def test_a_source_that_breaks_off_keeps_what_could_be_made(animatediff: list[str], tmp_path: Path) -> None:
+    whole = make_clip(tmp_path / "whole.mkv", frames=30)
+    broken = cut_off(whole, tmp_path / "broken.mkv", 0.6)
+    depth = DepthVideo(moving_disparity(30, 48, 64), "disparity", np.arange(30) / 25, 25)  # type: ignore[arg-type]
+    path = depth.save(tmp_path / "depth.npy")
+    for command in ([], ["control"]):
+        options = [] if command else animatediff
+        out = tmp_path / f"new{len(command)}.mp4"
+        done = run(*command, broken, "-o", out, "--depth", path, *options)
+        assert done.exit_code == 1 and "broken.mkv" in done.stderr, done.output
+        sidecar = json.loads(out.with_suffix(".json").read_text())
+        assert sidecar["frame_count"] == 6, "all that could be read, less than a window"
+        assert any("broke off" in note for note in sidecar["notes"])
+    done = run("control", broken, "-o", tmp_path / "engine.mp4", "--depth-max-res", "64", "--device", "cpu")
+    assert done.exit_code == 1 and "broken.mkv" in done.stderr, done.output
+    assert json.loads((tmp_path / "engine.json").read_text())["frame_count"] == 6
+
+
+def test_depth_that_ends_before_a_clip_of_unknown_length_ends_the_new_one(depth_file: Path, tmp_path: Path) -> None:
+    raw = make_clip(tmp_path / "raw.h264", "-c:v", "libx264", "-f", "h264", frames=14)
+    assert probe(raw).frame_count is None
+    done = run("control", raw, "-o", tmp_path / "control.mp4", "--depth", depth_file)
+    assert done.exit_code == 0, done.output
+    assert "depth ends after 12 frames, before the clip" in done.output
+    sidecar = json.loads((tmp_path / "control.json").read_text())
+    assert sidecar["frame_count"] == 12 and any("ends after 12" in note for note in sidecar["notes"])
+
+
+def test_memory_that_runs_out_says_what_to_lower() -> None:
+    for use in (lambda: torch.empty(2**58, dtype=torch.uint8), lambda: np.ones(2**58, np.uint8)):
+        with pytest.raises(RuntimeError, match="memory ran out: lower --size; finished .* --resume"):
+            with memory_told("--size"):
+                use()
+    with pytest.raises(RuntimeError, match="another thing"):
+        with memory_told("--size"):
+            raise RuntimeError("another thing")
+
+
+def test_a_run_that_ran_out_of_memory_goes_on_where_it_stood(
+    finished: Path,
+    clip: Path,
+    depth_file: Path,
+    animatediff: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The allocator is asked for more than there is once a window is finished."""
+    from depth_engine import derived_clip
+
+    append = derived_clip._Pieces.append
+
+    def then_ask_for_too_much(self, piece) -> None:
+        append(self, piece)
+        torch.empty(2**58, dtype=torch.uint8)
+
+    arguments = [clip, "-o", tmp_path / "new.mp4", "--depth", depth_file, *animatediff]
+    arguments += ["--control-out", tmp_path / "control.mkv"]
+    with monkeypatch.context() as patch:
+        patch.setattr(derived_clip._Pieces, "append", then_ask_for_too_much)
+        done = run(*arguments)
+    assert done.exit_code == 1, done.output
+    (line,) = done.stderr.strip().splitlines()
+    assert "memory ran out: lower --size or --window" in line and "--resume" in line
+    assert [path.name for path in tmp_path.iterdir()] == [".new.mp4.work"]
+    assert run(*arguments, "--resume").exit_code == 0
+    assert (tmp_path / "new.mp4").read_bytes() == (finished / "new.mp4").read_bytes()
+
+
+def test_generators_are_listed() -> None:
+    listed = run("generators")
+    assert listed.exit_code == 0
+    for word in ("bundled", "svd", "animatediff", "wan-vace", "Wan-AI/Wan2.1-VACE-1.3B-diffusers", "multiples of 16"):
+        assert word in listed.output
+
+
+def test_help_names_the_default_command() -> None:
+    assert "depth2video INPUT -o OUT.mp4" in run("--help").output
+    assert "--control-scale" in run("video", "--help").output
+    assert run().exit_code == 2

@@ -1,0 +1,205 @@
+"""Training of the small generator: the next frames of a clip from its first ones and the depth of all.
+
+The loop is that of depth (`finetune.py`); here is what one step sees and what it is judged by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from depth2video.controlnet import ControlledUNet, DepthControlNet, control_pixels
+from depth2video.small import SmallSpec, Steered, predict_frames
+from torch import Tensor, nn
+
+from depth_engine.checkpoints import load_model
+from depth_engine.codec import PatchCodec, to_pixels
+from training.batch import crop, normalize
+from training.checkpoint_folder import save_half, write_json
+from training.clip_pool import Clips
+from training.config import Stage, TrainConfig
+from training.draws import uniform, whole
+from training.objective import StepDraw
+from training.precision import convolve_time_in_2d
+from training.spatial import silence_temporal
+from training.start import unet_shape
+
+_SOFT = 1e-3  # below this an error counts as its square: the loss is smooth at zero
+
+
+class SteeredBatch(NamedTuple):
+    """What one step sees.
+
+    Attributes:
+        rgb: `[B, T, 3, H, W]` in [-1, 1].
+        control: `[B, T, 3, H, W]` in [-1, 1], as at inference.
+    """
+
+    rgb: Tensor
+    control: Tensor
+
+
+@dataclass
+class GeneratorModel:
+    """The networks and what they expect.
+
+    Attributes:
+        unet: A `Steered`, perhaps wrapped for several processes. The loop calls whatever it trains by this name.
+        spec: What the checkpoint will say of itself.
+        bfloat16: Run the networks under autocast.
+    """
+
+    unet: nn.Module
+    spec: SmallSpec
+    bfloat16: bool = False
+
+    def predict(self, known: Tensor, control: Tensor, scale: float) -> Tensor:
+        """See `predict_frames`."""
+        with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            return predict_frames(self.unet, self.spec, known, control, scale)
+
+
+def small_spec(config: TrainConfig) -> SmallSpec:
+    """What the trained generator will expect."""
+    window = config.window or config.max_frames
+    return SmallSpec(
+        patch=config.patch,
+        window=window,
+        known=window - (config.stride or window - 2),
+        sigma=config.sigma,
+        context_c_noise=config.context_c_noise,
+        multiple=config.multiple,
+    )
+
+
+def start_generator(config: TrainConfig, init: Path | None, device: torch.device) -> tuple[GeneratorModel, None]:
+    """A new generator, or a trained one of the same shape to go on with.
+
+    Args:
+        config: The run.
+        init: Its folder.
+        device: Where to train.
+
+    Raises:
+        ValueError: What is in `init` does not fit.
+    """
+    codec = PatchCodec(config.patch)
+    pixels = codec.condition_channels
+    shape = unet_shape(config, in_channels=2 * pixels, out_channels=pixels)
+    unet = ControlledUNet(**shape)
+    silence_temporal(unet)
+    nn.init.zeros_(unet.conv_out.weight)  # at first nothing moves
+    network = Steered(unet, DepthControlNet.from_unet(unet, config.control_channels))
+    if init is not None:
+        cpu = torch.device("cpu")
+        for part, kind in (("unet", ControlledUNet), ("controlnet", DepthControlNet)):
+            held = load_model(kind, init / part, torch.float32, cpu).state_dict()
+            try:
+                getattr(network, part).load_state_dict(held)
+            except RuntimeError as error:
+                raise ValueError(f"init: the {part} in {init} has another shape than the config's") from error
+    network.to(device)
+    convolve_time_in_2d(network)
+    network.train().requires_grad_(True)
+    return GeneratorModel(network, small_spec(config), config.precision == "bfloat16"), None
+
+
+def draw_generator(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDraw:
+    """Length and known frames of a step: a window from its first frame, from two, or from the model's own two."""
+    overlap = small_spec(config).known
+    if uniform(rng) < config.own_context_probability and stage.clip_frames >= 2 * stage.max_frames - overlap:
+        return StepDraw(2 * stage.max_frames - overlap, overlap, True)
+    return StepDraw(stage.max_frames, whole(rng, 1, overlap), False)
+
+
+def batch_generator(
+    clips: Clips, config: TrainConfig, step_rng: torch.Generator, clip_rngs: Sequence[torch.Generator]
+) -> SteeredBatch:
+    """Cut, mirror, recolour; the control is made of true disparity as at inference."""
+    cut = crop(clips, config.multiple, step_rng, clip_rngs)
+    disparity = normalize(cut.depth_m, cut.valid, "disparity")
+    parts = []
+    for rgb, grey, rng in zip(to_pixels(cut.rgb.movedim(-1, 2)), disparity, clip_rngs, strict=True):
+        if uniform(rng) < 0.5:
+            rgb, grey = rgb.flip(-1), grey.flip(-1)
+        counts = ((grey + 1) * 127.5).round().to(torch.uint8)
+        parts.append((recolor(rgb, rng), control_pixels(counts[..., None].expand(*counts.shape, 3))))
+    return SteeredBatch(*(torch.stack(part) for part in zip(*parts, strict=True)))
+
+
+def recolor(rgb: Tensor, rng: torch.Generator) -> Tensor:
+    """A clip in other colours, alike for all its frames: what a frame looks like must come from the first one.
+
+    Args:
+        rgb: `[T, 3, H, W]` in [-1, 1].
+        rng: Of the clip.
+    """
+    rgb = rgb[:, torch.randperm(3, generator=rng).to(rgb.device)]
+    gain = torch.tensor([uniform(rng, 0.6, 1.3) for _ in range(3)])[:, None, None].to(rgb)
+    offset, saturation = uniform(rng, -0.25, 0.25), uniform(rng, 0.0, 1.5)
+    grey = rgb.mean(dim=1, keepdim=True)
+    sign = -1 if uniform(rng) < 0.1 else 1
+    return (sign * ((grey + (rgb - grey) * saturation) * gain + offset)).clamp(-1, 1)
+
+
+def generator_loss(
+    model: GeneratorModel,
+    batch: SteeredBatch,
+    draw: StepDraw,
+    stage: Stage,
+    config: TrainConfig,
+    rngs: Sequence[torch.Generator],
+) -> Tensor:
+    """Absolute error of the new frames and of their gradients; the control is left out of some steps.
+
+    Args:
+        model: What is trained.
+        batch: Clips of `draw.frames` frames.
+        draw: From `draw_generator`.
+        stage: Not used; the loop's other tasks need it.
+        config: Says how.
+        rngs: One per clip; the first one draws for the step.
+    """
+    scale = 0.0 if uniform(rngs[0]) < config.control_dropout else 1.0
+    rgb, control = batch.rgb, batch.control
+    window = model.spec.window
+    if draw.own:
+        before = draw.frames - window
+        with torch.no_grad():
+            own = model.predict(rgb[:, :1], control[:, :window], scale).clamp(-1, 1)
+        # Frames before .. before + known - 1 of the clip were the last new ones of the window before.
+        known = own[:, before - 1 : before - 1 + draw.known]
+        rgb, control = rgb[:, before:], control[:, before:]
+    else:
+        known = rgb[:, : draw.known]
+    new = model.predict(known, control, scale)
+    error = new - rgb[:, draw.known :]
+    loss = _absolute(error)
+    for axis in (-1, -2):
+        loss = loss + config.gradient_weight * _absolute(error.diff(dim=axis))
+    if error.shape[1] > 1:
+        loss = loss + 0.5 * config.temporal_weight * _absolute(error.diff(dim=1))
+    return loss
+
+
+def _absolute(error: Tensor) -> Tensor:
+    return (error**2 + _SOFT**2).sqrt().mean()
+
+
+def write_generator(folder: Path, weights: Steered, config: TrainConfig, base: None, held: Path | None) -> None:
+    """Write a folder that `depth2video` loads.
+
+    Args:
+        folder: Made here.
+        weights: A `Steered`.
+        config: Written beside it.
+        base: There is none.
+        held: Not needed.
+    """
+    save_half(weights.unet, folder / "unet")
+    save_half(weights.controlnet, folder / "controlnet")
+    small_spec(config).write(folder)
+    write_json(folder / "train_config.json", asdict(config))

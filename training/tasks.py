@@ -1,0 +1,55 @@
+"""What the loop can train: for each task, where it starts, what a step sees, what it is judged by, what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from training.batch import make_batch
+from training.checkpoint_folder import write_depth_checkpoint
+from training.config import TrainConfig
+from training.objective import StepDraw, draw_step, step_loss
+from training.start import start_model
+
+
+@dataclass(frozen=True)
+class Task:
+    """The parts of training that differ.
+
+    Attributes:
+        start: (config, init folder, device) -> model with `unet`, the module that is trained; and its base.
+        draw: (stage, config, generator) -> what all clips of a step share.
+        batch: (clips, config, step's generator, clips' generators) -> what a step sees.
+        loss: (model, batch, draw, stage, config, clips' generators) -> loss.
+        write: (folder, averaged module, config, base, earlier checkpoint) writes a checkpoint.
+        validates: Whether the engine can score its checkpoints.
+    """
+
+    start: Callable[..., tuple[Any, Any]]
+    draw: Callable[..., StepDraw]
+    batch: Callable[..., Any]
+    loss: Callable[..., Tensor]
+    write: Callable[..., None]
+    validates: bool = False
+
+
+def task_of(config: TrainConfig) -> Task:
+    """The task of a run."""
+    if config.task == "generator":
+        from training import generator as small
+
+        return Task(
+            small.start_generator,
+            small.draw_generator,
+            small.batch_generator,
+            small.generator_loss,
+            small.write_generator,
+        )
+    return Task(start_model, draw_step, _depth_batch, step_loss, write_depth_checkpoint, validates=True)
+
+
+def _depth_batch(clips: Any, config: TrainConfig, step_rng: Any, clip_rngs: Any) -> Any:
+    return make_batch(clips, config.kind, config.multiple, step_rng, clip_rngs)
