@@ -35,7 +35,8 @@ def control_pixels(frames: np.ndarray | Tensor) -> Tensor:
     held = torch.as_tensor(frames)
     if held.dtype != torch.uint8 or held.shape[-1] != 3:
         raise ValueError(f"control: {held.dtype} {list(held.shape)} is not accepted; give uint8 [..., H, W, 3]")
-    return held.movedim(-1, -3).float() / 127.5 - 1
+    # Contiguous: convolutions of pixels that lie otherwise in memory differ in their last bits.
+    return held.movedim(-1, -3).contiguous().float() / 127.5 - 1
 
 
 class Control(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -99,11 +100,10 @@ class VideoPlan:
             def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
                 frames = control_frames(source, span, self.height, self.width)
                 control = ControlStream(self.job, frames, first)
-                request = self.request
-                if request.strength is not None:
-                    request = replace(request, video=self._source_frames(first))
-                for piece in generator.generate(iter(control), request, state=state or None):
-                    yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
+                with closing(self._source_frames(first)) as video:
+                    request = replace(self.request, video=None if self.request.strength is None else video)
+                    for piece in generator.generate(iter(control), request, state=state or None):
+                        yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
                 control.end(notes)
 
             outputs = run_clip_job(
@@ -117,8 +117,11 @@ class VideoPlan:
             )
         return outputs, notes
 
-    def _source_frames(self, first: int) -> Iterator[np.ndarray]:
-        return (cover(frame.rgb, self.height, self.width) for frame in islice(self.job.frames(), first, None))
+    def _source_frames(self, first: int) -> Generator[np.ndarray, None, None]:
+        """Frames of the source from one on, at the new clip's size."""
+        with closing(self.job.frames()) as frames:  # type: ignore[type-var]
+            for frame in islice(frames, first, None):
+                yield cover(frame.rgb, self.height, self.width)
 
 
 def plan_video(
@@ -177,8 +180,8 @@ def plan_video(
     check_device(spec, device, dtype, offload)
     picture, image_notes = read_image(image, image_fit, height, width)
     if picture is None and spec.image == "first frame":
-        first = next(iter(job.frames()))
-        picture = cover(first.rgb, height, width)
+        with closing(job.frames()) as frames:  # type: ignore[type-var]
+            picture = cover(next(frames).rgb, height, width)
     if parts.get("ip_adapter") is not None and picture is None:
         raise ValueError("--image: is missing; --ip-adapter reads it")
     needed = ("ip_adapter",) if spec.image == "style" and picture is not None else ()

@@ -67,7 +67,8 @@ class SvdGenerator:
         window: Frames per window.
         stride: New frames per window.
         device: Where it computes.
-        offload: `none`, `model` (each model is on the device while it is used) or `sequential` (each layer).
+        offload: `none`, `model` (each model is on the device while it is used) or `sequential` (each layer of the UNet
+            and the ControlNet; the others as with `model`).
     """
 
     size_multiple = 64
@@ -77,13 +78,16 @@ class SvdGenerator:
     ) -> None:
         self._parts, self._device, self._offload = parts, device, offload
         self.window, self.stride = window, stride
-        for module in self._modules():
+        for module in (parts.unet, parts.controlnet):
             if offload == "sequential":
                 from accelerate import cpu_offload
 
                 cpu_offload(module, device)
             else:
                 module.to(device if offload == "none" else "cpu")
+        if offload == "none":
+            for module in filter(None, (parts.codec.vae, self._tower())):
+                module.to(device)
 
     @torch.no_grad()
     def generate(
@@ -97,7 +101,7 @@ class SvdGenerator:
         if request.image is None:
             raise ValueError("--image: is missing; svd needs the first frame")
         first_image = control_pixels(request.image[None])
-        with self._using(getattr(self._parts.embedder, "model", None)):
+        with self._using(self._tower()):
             embedding = self._parts.embedder(first_image.to(self._device))
         state = state or {}
         latents = state.get("latents")
@@ -163,7 +167,8 @@ class SvdGenerator:
         )
         task = WindowTask(
             network=network,
-            context=condition[:0] if known is None else known.to(self._device),
+            # Copied: how numbers lie in memory changes their last bits, and a resumed run shall give the same bytes.
+            context=condition[:0] if known is None else known.to(self._device, copy=True),
             frames=count,
             noise=lambda position, draw: noise(first + position, draw, tuple(condition.shape[1:])),
             sigmas=sigmas,
@@ -189,14 +194,14 @@ class SvdGenerator:
         scheduler.set_timesteps(steps)
         return scheduler.sigmas.tolist(), float(scheduler.init_noise_sigma)
 
-    def _modules(self) -> list[nn.Module]:
-        tower = getattr(self._parts.embedder, "model", None)
-        return [self._parts.unet, self._parts.controlnet, self._parts.codec.vae, *([] if tower is None else [tower])]
+    def _tower(self) -> nn.Module | None:
+        return getattr(self._parts.embedder, "model", None)
 
     @contextmanager
     def _using(self, module: nn.Module | None) -> Iterator[None]:
-        """A model on the device while it is used."""
-        moves = self._offload == "model" and module is not None
+        """A model on the device while it is used, where it is not there all the time or moved layer by layer."""
+        large = module is self._parts.unet or module is self._parts.controlnet
+        moves = self._offload == "model" or (self._offload == "sequential" and not large)
         if moves and module is not None:
             module.to(self._device)
         try:

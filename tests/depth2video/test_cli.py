@@ -203,7 +203,7 @@ BAD_OPTIONS = [
     ("--control-scale -1", "--control-scale: -1"),
     ("--strength 0.5", "bundled does no video-to-video"),
     ("--steps 0", "--steps: 0"),
-    ("--window 4 --stride 5", "stride: 5 is larger than the window"),
+    ("--generator svd --window 4 --stride 5", "stride: 5 is larger than the window"),
     ("--seed -1", "seed: -1"),
     ("--overwrite --resume", "exclude each other"),
     ("--start 9", "past the end"),

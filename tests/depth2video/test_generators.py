@@ -55,7 +55,7 @@ def test_a_small_generator_says_itself_what_it_is(small_generator: Path, tmp_pat
     assert choose_windows(spec, None, None) == (6, 5)
     with pytest.raises(ValueError, match="was trained for 6 and 5; leave them out"):
         choose_windows(spec, 8, None)
-    with pytest.raises(ValueError, match="a small generator .* is not in ./nowhere"):
+    with pytest.raises(FileNotFoundError, match="a small generator .* is not in ./nowhere"):
         find_generator("bundled", {"base": "./nowhere"})
 
 
