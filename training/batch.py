@@ -84,10 +84,13 @@ def crop(clips: Clips, multiple: int, step_rng: torch.Generator, clip_rngs: Sequ
         least = -(-size[side] * 2 // (3 * multiple))  # two thirds, rounded up
         size[side] = multiple * whole(step_rng, least, size[side] // multiple)
     parts = []
-    for rgb, depth_m, valid, rng in zip(*clips, clip_rngs, strict=True):
+    for rgb, depth_m, valid, cameras, rng in zip(*clips, clip_rngs, strict=True):
         top, left = (whole(rng, 0, held - kept) for held, kept in zip(depth_m.shape[1:], size, strict=True))
         rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
-        parts.append((rgb[:, rows, columns], depth_m[:, rows, columns], valid[:, rows, columns]))
+        # The cut's pixel (0, 0) is the clip's (left, top).
+        corner = cameras.new_tensor([[1, 0, left], [0, 1, top], [0, 0, 1]])
+        moved = torch.cat([cameras[:, :, :3] @ corner, cameras[:, :, 3:]], dim=2)
+        parts.append((rgb[:, rows, columns], depth_m[:, rows, columns], valid[:, rows, columns], moved))
     return Clips(*(torch.stack(part) for part in zip(*parts, strict=True)))
 
 

@@ -31,11 +31,14 @@ class Clips(NamedTuple):
         rgb: uint8 `[B, T, H, W, 3]`.
         depth_m: `[B, T, H, W]`, planar; sky is inf.
         valid: bool `[B, T, H, W]`: where the truth is known.
+        world_from_pixel: float32 `[B, T, 3, 4]`: pose times inverse intrinsics, `[R K^-1 | t]`, of this picture's
+            pixels (centres at +0.5); nan where cameras are not known.
     """
 
     rgb: Tensor
     depth_m: Tensor
     valid: Tensor
+    world_from_pixel: Tensor
 
 
 class ClipPool:
@@ -58,6 +61,7 @@ class ClipPool:
         self._rgb = torch.zeros(*shape, 3, dtype=torch.uint8)
         self._depth_m = torch.zeros(*shape, dtype=torch.float32)
         self._valid = torch.zeros(*shape, dtype=torch.bool)
+        self._cameras = torch.full((*shape[:2], 3, 4), torch.nan)
         # A million scenes to each seed, counted from the first training seed.
         self._first_seed = FIRST_TRAINING_SEED * (1 + seed)
         self._shares = list(itertools.accumulate(source.weight for source in sources))
@@ -93,8 +97,12 @@ class ClipPool:
             places = torch.arange(frames) * stride + start
             if uniform(rng) < 0.5:
                 places = places.flip(0)
-            parts.append((self._rgb[index, places], self._depth_m[index, places], self._valid[index, places]))
+            parts.append(tuple(held[index, places] for held in self._held()))
         return Clips(*(torch.stack(part).to(self.device) for part in zip(*parts, strict=True)))
+
+    def _held(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """In the order of `Clips`."""
+        return self._rgb, self._depth_m, self._valid, self._cameras
 
     def _choose(self, number: int) -> int:
         """Which source a clip comes from."""
@@ -110,13 +118,16 @@ class ClipPool:
         slots = torch.tensor([number % stage.pool for number in numbers])
         self._rgb[slots], self._depth_m[slots] = clips.rgb.cpu(), clips.depth_m.cpu()
         self._valid[slots] = True
+        cameras = [world_from_pixel(K, poses) for K, poses in zip(clips.K, clips.world_from_camera, strict=True)]
+        self._cameras[slots] = torch.stack(cameras).cpu()
 
     def _read(self, number: int, dataset: DepthDataset) -> None:
         rng = generator(self.seed, number, _LOADING)
         uniform(rng)  # the source's
         clip = fit_clip(_read_whole(dataset, rng), self.stage.height, self.stage.width, rng)
         slot = number % self.stage.pool
-        self._rgb[slot], self._depth_m[slot], self._valid[slot] = clip
+        for held, values in zip(self._held(), clip, strict=True):
+            held[slot] = values
 
 
 def _read_whole(dataset: DepthDataset, rng: torch.Generator) -> DepthClip:
@@ -148,13 +159,25 @@ def _open(source: Source, stage: Stage) -> DepthDataset:
     )
 
 
-def fit_clip(clip: DepthClip, height: int, width: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def world_from_pixel(K: Tensor, world_from_camera: Tensor) -> Tensor:
+    """`[T, 3, 4]` float32: [R K^-1 | t], so that a point is R K^-1 (u, v, 1) depth + t.
+
+    Args:
+        K: `[3, 3]`.
+        world_from_camera: `[T, 4, 4]`.
+    """
+    turn = world_from_camera[:, :3, :3].double() @ torch.linalg.inv(K.double())
+    return torch.cat([turn, world_from_camera[:, :3, 3:].double()], dim=2).float()
+
+
+def fit_clip(clip: DepthClip, height: int, width: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Shrink a clip so that it just covers `height` x `width`, and cut that at a random place.
 
     Colours are averaged; depth and its mask take the nearest pixel, so no depth between two things is made up.
 
     Returns:
-        uint8 `[T, height, width, 3]`, float32 `[T, height, width]`, bool `[T, height, width]`.
+        uint8 `[T, height, width, 3]`, float32 `[T, height, width]`, bool `[T, height, width]`, float32 `[T, 3, 4]`: the
+        fields of `Clips`.
     """
     frames, held_height, held_width = clip.depth_m.shape
     scale = max(height / held_height, width / held_width)
@@ -170,4 +193,17 @@ def fit_clip(clip: DepthClip, height: int, width: int, rng: torch.Generator) -> 
         torch.from_numpy(np.ascontiguousarray(values))[:, rows[cut[0]]][:, :, columns[cut[1]]]
         for values in (clip.depth_m, clip.valid)
     )
-    return rgb[..., cut[0], cut[1]].movedim(1, -1), depth_m, valid
+    cameras = torch.full((frames, 3, 4), torch.nan)
+    if clip.K is not None and clip.world_from_camera is not None:
+        # Pixels of the cut, as pixels of the picture that K belongs to.
+        back = torch.tensor(
+            [
+                [held_width / size[1], 0, left * held_width / size[1]],
+                [0, held_height / size[0], top * held_height / size[0]],
+                [0, 0, 1],
+            ],
+            dtype=torch.float64,
+        )
+        K = torch.linalg.inv(torch.linalg.inv(torch.as_tensor(clip.K).double()) @ back)
+        cameras = world_from_pixel(K, torch.as_tensor(clip.world_from_camera))
+    return rgb[..., cut[0], cut[1]].movedim(1, -1), depth_m, valid, cameras

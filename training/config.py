@@ -106,6 +106,7 @@ class TrainConfig:
         temporal_weight: One step: weight of the frame-to-frame loss.
         control_channels: Generator and ControlNet: widths of the control encoder, one more than the codec halves.
         control_dropout: Generator and ControlNet: how often a step's control is left out (generator) or black.
+        flow_weight: Generator: weight of the error of the flow, in units of its output.
         image_dropout: ControlNet: how often a clip's first frame is left out, for classifier-free guidance.
         image_noise: ControlNet: standard deviation of the noise on the first frame, as SVD augments it.
         seed: Seeds weights, draws and scenes.
@@ -150,6 +151,7 @@ class TrainConfig:
     temporal_weight: float = 1.0
     control_channels: tuple[int, ...] = (16, 32, 96, 256)
     control_dropout: float = 0.1
+    flow_weight: float = 0.2
     image_dropout: float = 0.1
     image_noise: float = 0.02
     seed: int = 0

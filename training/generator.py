@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from depth2video.controlnet import ControlledUNet, DepthControlNet, control_pixels
-from depth2video.small import SmallSpec, Steered, predict_frames
+from depth2video.small import FLOW_UNIT, OUT_CHANNELS, Predicted, SmallSpec, Steered, predict_frames
 from torch import Tensor, nn
 
 from depth_engine.checkpoints import load_model
@@ -22,11 +22,14 @@ from training.checkpoint_folder import save_half, write_json
 from training.clip_pool import Clips
 from training.config import Stage, TrainConfig
 from training.draws import uniform, whole
+from training.loss import masked_mean
 from training.objective import StepDraw
 from training.precision import convolve_time_in_2d
 from training.spatial import silence_temporal
 from training.start import unet_shape
 
+_FLOW_LIMIT = 6.0  # units
+_SAME_POINT = 0.05  # share by which the anchor's disparity may differ from a still point's
 _SOFT = 1e-3  # below this an error counts as its square: the loss is smooth at zero
 
 
@@ -36,10 +39,14 @@ class SteeredBatch(NamedTuple):
     Attributes:
         rgb: `[B, T, 3, H, W]` in [-1, 1].
         control: `[B, T, 3, H, W]` in [-1, 1], as at inference.
+        depth_m: `[B, T, H, W]`; sky is inf.
+        world_from_pixel: See `Clips`.
     """
 
     rgb: Tensor
     control: Tensor
+    depth_m: Tensor
+    world_from_pixel: Tensor
 
 
 @dataclass
@@ -56,7 +63,7 @@ class GeneratorModel:
     spec: SmallSpec
     bfloat16: bool = False
 
-    def predict(self, known: Tensor, control: Tensor, scale: float) -> Tensor:
+    def predict(self, known: Tensor, control: Tensor, scale: float) -> Predicted:
         """See `predict_frames`."""
         with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             return predict_frames(self.unet, self.spec, known, control, scale)
@@ -88,7 +95,7 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
     """
     codec = PatchCodec(config.patch)
     pixels = codec.condition_channels
-    shape = unet_shape(config, in_channels=2 * pixels, out_channels=pixels)
+    shape = unet_shape(config, in_channels=2 * pixels, out_channels=OUT_CHANNELS * config.patch**2)
     unet = ControlledUNet(**shape)
     silence_temporal(unet)
     nn.init.zeros_(unet.conv_out.weight)  # at first nothing moves
@@ -110,8 +117,10 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
 def draw_generator(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDraw:
     """Length and known frames of a step: a window from its first frame, from two, or from the model's own two."""
     overlap = small_spec(config).known
-    if uniform(rng) < config.own_context_probability and stage.clip_frames >= 2 * stage.max_frames - overlap:
-        return StepDraw(2 * stage.max_frames - overlap, overlap, True)
+    two_windows = 2 * stage.max_frames - overlap
+    whole_windows = stage.max_frames == small_spec(config).window and stage.clip_frames >= two_windows
+    if whole_windows and uniform(rng) < config.own_context_probability:
+        return StepDraw(two_windows, overlap, True)
     return StepDraw(stage.max_frames, whole(rng, 1, overlap), False)
 
 
@@ -121,12 +130,20 @@ def batch_generator(
     """Cut, mirror, recolour; the control is made of true disparity as at inference."""
     cut = crop(clips, config.multiple, step_rng, clip_rngs)
     disparity = normalize(cut.depth_m, cut.valid, "disparity")
+    width = cut.rgb.shape[3]
+    # What a mirrored pixel was: u' = width - u.
+    mirror = torch.tensor([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]], device=disparity.device)
+    rgbs = to_pixels(cut.rgb.movedim(-1, 2))
     parts = []
-    for rgb, grey, rng in zip(to_pixels(cut.rgb.movedim(-1, 2)), disparity, clip_rngs, strict=True):
+    for rgb, grey, depth_m, cameras, rng in zip(
+        rgbs, disparity, cut.depth_m, cut.world_from_pixel, clip_rngs, strict=True
+    ):
         if uniform(rng) < 0.5:
-            rgb, grey = rgb.flip(-1), grey.flip(-1)
+            rgb, grey, depth_m = rgb.flip(-1), grey.flip(-1), depth_m.flip(-1)
+            cameras = torch.cat([cameras[:, :, :3] @ mirror, cameras[:, :, 3:]], dim=2)
         counts = ((grey + 1) * 127.5).round().to(torch.uint8)
-        parts.append((recolor(rgb, rng), control_pixels(counts[..., None].expand(*counts.shape, 3))))
+        control = control_pixels(counts[..., None].expand(*counts.shape, 3))
+        parts.append((recolor(rgb, rng), control, depth_m, cameras))
     return SteeredBatch(*(torch.stack(part) for part in zip(*parts, strict=True)))
 
 
@@ -153,7 +170,9 @@ def generator_loss(
     config: TrainConfig,
     rngs: Sequence[torch.Generator],
 ) -> Tensor:
-    """Absolute error of the new frames and of their gradients; the control is left out of some steps.
+    """Absolute error of the new frames, of their gradients, and of the flow where the truth has one.
+
+    The control is left out of some steps.
 
     Args:
         model: What is trained.
@@ -164,25 +183,63 @@ def generator_loss(
         rngs: One per clip; the first one draws for the step.
     """
     scale = 0.0 if uniform(rngs[0]) < config.control_dropout else 1.0
-    rgb, control = batch.rgb, batch.control
+    rgb, control, depth_m, cameras = batch
     window = model.spec.window
     if draw.own:
         before = draw.frames - window
         with torch.no_grad():
-            own = model.predict(rgb[:, :1], control[:, :window], scale).clamp(-1, 1)
+            own = model.predict(rgb[:, :1], control[:, :window], scale).rgb.clamp(-1, 1)
         # Frames before .. before + known - 1 of the clip were the last new ones of the window before.
         known = own[:, before - 1 : before - 1 + draw.known]
-        rgb, control = rgb[:, before:], control[:, before:]
+        rgb, control, depth_m, cameras = (values[:, before:] for values in batch)
     else:
         known = rgb[:, : draw.known]
     new = model.predict(known, control, scale)
-    error = new - rgb[:, draw.known :]
+    error = new.rgb - rgb[:, draw.known :]
     loss = _absolute(error)
+    truth, seen = true_flow(depth_m, cameras, draw.known - 1)
+    off = (new.flow - truth[:, draw.known :]) / FLOW_UNIT
+    # Far-off flow counts no more than linearly, and no pixel for more than a few units: it may be a thing that moved.
+    loss = loss + config.flow_weight * masked_mean(off.abs().clamp_max(_FLOW_LIMIT).mean(2), seen[:, draw.known :])
     for axis in (-1, -2):
         loss = loss + config.gradient_weight * _absolute(error.diff(dim=axis))
     if error.shape[1] > 1:
         loss = loss + 0.5 * config.temporal_weight * _absolute(error.diff(dim=1))
     return loss
+
+
+@torch.no_grad()
+def true_flow(depth_m: Tensor, world_from_pixel: Tensor, anchor: int) -> tuple[Tensor, Tensor]:
+    """Where in the anchor frame the still points of a clip are, relative to their own place.
+
+    Args:
+        depth_m: Planar depth `[B, T, H, W]`; sky is inf.
+        world_from_pixel: See `Clips`.
+        anchor: Index of the frame.
+
+    Returns:
+        `[B, T, 2, H, W]` in shares of the width, and bool `[B, T, H, W]`: whether the anchor saw the point, at the
+        depth that a still point would have.
+    """
+    batch, frames, height, width = depth_m.shape
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)]).flatten(1).to(depth_m)  # [3, H W]
+    turn, place = world_from_pixel[..., :3].double(), world_from_pixel[..., 3:].double()
+    to_anchor = torch.linalg.inv(turn[:, anchor])[:, None]
+    # In disparity, so that the sky is no exception: a pixel p of disparity d lies at A^-1 (B p + (t - t_a) d).
+    disparity = depth_m.reciprocal().flatten(2)[:, :, None].double()
+    points = to_anchor @ turn @ pixels.double() + (to_anchor @ (place - place[:, anchor][:, None])) * disparity
+    before = points[:, :, 2] > 1e-6
+    at = (points[:, :, :2] / points[:, :, 2:].clamp_min(1e-6)).float()
+    flow = ((at - pixels[:2]) / width).unflatten(3, (height, width))
+    column, row = at[:, :, 0].floor().long(), at[:, :, 1].floor().long()
+    inside = before & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+    there = depth_m[:, anchor].reciprocal().flatten(1)[:, None].expand(-1, frames, -1).gather(2, index)
+    expected = (disparity[:, :, 0] / points[:, :, 2].clamp_min(1e-6)).float()
+    same = (there - expected).abs() <= _SAME_POINT * torch.maximum(there, expected) + 1e-6
+    seen = (inside & same).unflatten(2, (height, width)) & torch.isfinite(flow).all(2)
+    return torch.nan_to_num(flow, posinf=0.0, neginf=0.0), seen
 
 
 def _absolute(error: Tensor) -> Tensor:

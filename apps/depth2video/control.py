@@ -36,6 +36,7 @@ LOW_PERCENT, HIGH_PERCENT = 2.0, 98.0
 # Relative depth says neither scale nor shift. A room or a street spans about one decade, as in novel views.
 FAR_OVER_NEAR = 10.0
 _BINS = 65536  # of the histogram that finds the percentiles; finer than 16-bit depth
+_SAMPLED_SIDE = 128  # pixels of a frame's shorter side that the percentiles look at: a grid of them is enough
 _FLAT = 128  # grey of a clip without any depth in it
 
 
@@ -81,9 +82,11 @@ def clip_range(disparities: Iterable[np.ndarray]) -> DisparityRange:
     """
     counts = np.zeros(_BINS, np.int64)
     for disparity in disparities:
+        step = max(1, min(disparity.shape) // _SAMPLED_SIDE)
+        sampled = disparity[::step, ::step].ravel()
         # Metric disparity has no bound; d / (1 + d) is below 1 and keeps the order, so percentiles carry over.
-        bounded = disparity / (1 + disparity)
-        counts += np.bincount((bounded * _BINS).astype(np.int64).clip(0, _BINS - 1).ravel(), minlength=_BINS)
+        bounded = sampled / (1 + sampled)
+        counts += np.bincount((bounded * _BINS).astype(np.int64).clip(0, _BINS - 1), minlength=_BINS)
     share = np.cumsum(counts)
     if share[-1] == 0:
         raise ValueError("depth: it holds no frame")

@@ -385,6 +385,10 @@ def load_generator(
                 offload=offload,
                 video_to_video=video_to_video,
             )
+        if name == "svd":
+            from depth2video.svd import load_svd
+
+            return load_svd(dict(folders), window=window, stride=stride, device=chosen, dtype=number, offload=offload)
         from depth2video.wan_vace import load_wan_vace
 
         return load_wan_vace(

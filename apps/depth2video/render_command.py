@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from depth2video.control import IMAGE_FITS, ControlStream, choose_range, contain
 from depth2video.depth_origin import DepthOrigin, Progress, choose_depth, choose_normalization
 from depth2video.generators import Offload, Request, find_parts, load_generator, weights_identity
 from depth2video.memory import memory_told
+from depth_engine.background import read_ahead
 from depth_engine.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
 from depth_engine.settings import known_name
 from depth_engine.take import check_source
@@ -25,6 +27,9 @@ from depth_engine.video import VideoInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
+# What a killed run loses at the most, but for a window that takes longer.
+_KEEP_EVERY_S = 10.0
+_KEEP_EVERY_FRAMES = 24
 CONTROL = "control"  # the companion clip
 
 
@@ -100,9 +105,13 @@ class VideoPlan:
             def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
                 frames = control_frames(source, span, self.height, self.width)
                 control = ControlStream(self.job, frames, first)
-                with closing(self._source_frames(first)) as video:
+                with ExitStack() as stack:
+                    video = stack.enter_context(closing(self._source_frames(first)))
                     request = replace(self.request, video=None if self.request.strength is None else video)
-                    for piece in generator.generate(iter(control), request, state=state or None):
+                    # Control is read, a window made, and the one before it written, all at once.
+                    given = stack.enter_context(closing(read_ahead(control, self.window)))
+                    pieces = gathered(generator.generate(given, request, state=state or None))
+                    for piece in stack.enter_context(closing(read_ahead(pieces, 1))):
                         yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
                 control.end(notes)
 
@@ -122,6 +131,29 @@ class VideoPlan:
         with closing(self.job.frames()) as frames:  # type: ignore[type-var]
             for frame in islice(frames, first, None):
                 yield cover(frame.rgb, self.height, self.width)
+
+
+def gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Small pieces made one: each costs a few files on disk, which a quick network would wait for.
+
+    Args:
+        pieces: Of a generator.
+
+    Returns:
+        Iterator over pieces that took `_KEEP_EVERY_S` to make or hold `_KEEP_EVERY_FRAMES`, and the last one.
+    """
+    waiting: list[np.ndarray] = []
+    state: dict[str, Tensor] = {}
+    began_s = time.monotonic()
+    for piece in pieces:
+        waiting.append(piece.frames)
+        state = piece.state
+        took_s = time.monotonic() - began_s
+        if took_s >= _KEEP_EVERY_S or sum(map(len, waiting)) >= _KEEP_EVERY_FRAMES:
+            yield Piece(np.concatenate(waiting), state)
+            waiting, began_s = [], time.monotonic()
+    if waiting:
+        yield Piece(np.concatenate(waiting), state)
 
 
 def plan_video(

@@ -1,7 +1,8 @@
 """The bundled generator: the first frame gives the look, the control the motion, one call of a small network a window.
 
 A window begins with known frames: the given first frame, or the last frames of the window before. The newest of them is
-the anchor: the network predicts how each new frame differs from it. The known frames go in clean, flagged by their own
+the anchor: for each new frame the network says from where in the anchor each pixel comes, and what changes besides. The
+known frames go in clean, flagged by their own
 noise level, as in the engine's `context` strategy. Pixels and latents are the same, up to their order (patch codec).
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from depth2video.generators import Request
 
 BUNDLED_FOLDER = Path(__file__).parent / "weights" / "bundled"
+OUT_CHANNELS = 5  # of a pixel: how red, green and blue change, and the flow
+FLOW_UNIT = 0.05  # shares of the width that one unit of the network's output stands for
 _TIME_IDS = (6.0, 127.0, 0.0)  # SVD's micro-conditioning, of no meaning here; the training keeps it fixed
 
 
@@ -85,8 +88,23 @@ class Steered(nn.Module):
         return run_controlled(self.unet, self.controlnet, inputs, control, scale)
 
 
-def predict_frames(network: nn.Module, spec: SmallSpec, known: Tensor, control: Tensor, scale: float = 1.0) -> Tensor:
-    """The new frames of a window, unclipped; differentiable.
+class Predicted(NamedTuple):
+    """New frames of a window.
+
+    Attributes:
+        rgb: `[B, n, 3, H, W]` around [-1, 1], unclipped.
+        flow: Where in the anchor each pixel comes from, relative to its own place: `[B, n, 2, H, W]`, x then y, in
+            shares of the picture's width.
+    """
+
+    rgb: Tensor
+    flow: Tensor
+
+
+def predict_frames(
+    network: nn.Module, spec: SmallSpec, known: Tensor, control: Tensor, scale: float = 1.0
+) -> Predicted:
+    """The new frames of a window; differentiable.
 
     Args:
         network: A `Steered`.
@@ -95,9 +113,6 @@ def predict_frames(network: nn.Module, spec: SmallSpec, known: Tensor, control: 
         control: Of all frames, `[B, T, 3, H, W]` in [-1, 1]. Its grey goes in beside the anchor's and their difference:
             that is what says how things moved.
         scale: Of the control; 0 leaves it out.
-
-    Returns:
-        `[B, T - k, 3, H, W]`.
     """
     batch, count = known.shape[:2]
     frames = control.shape[1]
@@ -112,9 +127,26 @@ def predict_frames(network: nn.Module, spec: SmallSpec, known: Tensor, control: 
     steer = torch.cat([grey, at_anchor, (grey - at_anchor).clamp(-1, 1)], dim=2)
     width = _embedding_width(network)
     inputs = (sample, c_noise, sample.new_zeros(batch, 1, width), sample.new_tensor(_TIME_IDS).expand(batch, 3))
-    change = network(inputs, steer, scale)[:, count:]
-    new = anchor[:, count:] + change.float()
-    return F.pixel_shuffle(new.flatten(0, 1), spec.patch).unflatten(0, (batch, frames - count))
+    out = network(inputs, steer, scale)[:, count:].float()
+    pixels = F.pixel_shuffle(out.flatten(0, 1), spec.patch)  # [B n, 5, H, W]: change, flow
+    flow = FLOW_UNIT * pixels[:, 3:]
+    from_anchor = known[:, -1:].expand(-1, frames - count, -1, -1, -1).flatten(0, 1)
+    rgb = sample_at(from_anchor, flow) + pixels[:, :3]
+    return Predicted(*(values.unflatten(0, (batch, frames - count)) for values in (rgb, flow)))
+
+
+def sample_at(pictures: Tensor, flow: Tensor) -> Tensor:
+    """Bilinear samples of pictures `[N, C, H, W]`, `flow` away from each pixel; beyond the rim, the rim.
+
+    Args:
+        pictures: What is sampled.
+        flow: `[N, 2, H, W]`, x then y, in shares of the width.
+    """
+    height, width = pictures.shape[-2:]
+    y = (torch.arange(height, device=flow.device, dtype=flow.dtype) * 2 + 1) / height - 1
+    x = (torch.arange(width, device=flow.device, dtype=flow.dtype) * 2 + 1) / width - 1
+    grid = torch.stack([x.expand(height, width) + 2 * flow[:, 0], y[:, None] + 2 * width / height * flow[:, 1]], dim=-1)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
 def _embedding_width(network: nn.Module) -> int:
@@ -165,7 +197,7 @@ class SmallGenerator:
         scale = request.control_scale if request.control_start <= 0 else 0.0
         while chunk := list(islice(frames, self.window - len(known))):
             given = torch.cat([known_control, control_pixels(np.stack(chunk)).to(device)])
-            new = predict_frames(self._network, self._spec, known[None], given[None], scale)[0].clamp(-1, 1)
+            new = predict_frames(self._network, self._spec, known[None], given[None], scale).rgb[0].clamp(-1, 1)
             rgb = ((new + 1) * 127.5).round().to(torch.uint8)
             # What goes on is what was delivered, so that a later process goes on with the same numbers.
             seen = torch.cat([known, rgb.float() / 127.5 - 1])

@@ -244,14 +244,13 @@ def tiny_wan_vace(folder: Path, *, two_stages: bool = False) -> Path:
 def tiny_small(folder: Path) -> Path:
     """The bundled generator's layout, with random weights."""
     from depth2video.controlnet import ControlledUNet, DepthControlNet
-    from depth2video.small import SmallSpec
+    from depth2video.small import OUT_CHANNELS, SmallSpec
 
     torch.manual_seed(10)
     spec = SmallSpec()
-    pixels = 3 * spec.patch**2
     unet = ControlledUNet(
-        in_channels=2 * pixels,
-        out_channels=pixels,
+        in_channels=2 * 3 * spec.patch**2,
+        out_channels=OUT_CHANNELS * spec.patch**2,
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
         block_out_channels=(32, 32),
@@ -272,6 +271,17 @@ def tiny_small(folder: Path) -> Path:
 def small_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny small generator; read only."""
     return tiny_small(tmp_path_factory.mktemp("small") / "small")
+
+
+@pytest.fixture(scope="session")
+def svd_folders(svd_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny SVD and a depth ControlNet for it; read only."""
+    from depth2video.controlnet import ControlledUNet, DepthControlNet
+
+    unet = ControlledUNet.from_config(ControlledUNet.load_config(svd_folder / "unet"))
+    folder = tmp_path_factory.mktemp("svd") / "controlnet"
+    _randomise(DepthControlNet.from_unet(unet, (4, 8, 8, 8)), 12).save_pretrained(folder)
+    return {"base": svd_folder, "controlnet": folder}
 
 
 @pytest.fixture(scope="session")

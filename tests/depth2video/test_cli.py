@@ -10,9 +10,11 @@ from click.testing import CliRunner, Result
 from depth2video.cli import main
 from depth2video.generators import SMALL_FOLDER
 from depth2video.memory import memory_told
+from depth2video.render_command import gathered
 from PIL import Image
 
 from depth_engine.depth import DepthVideo
+from depth_engine.derived_clip import Piece
 from depth_engine.video import probe, read_frames
 from tests.clips import cut_off, make_clip, packet_times_s
 from tests.depth2video.conftest import moving_disparity
@@ -124,6 +126,16 @@ def test_no_weights_need_be_named(clip: Path, tmp_path: Path) -> None:
     assert len(list(read_frames(tmp_path / "new.mp4"))) == 9
 
 
+def test_svd(clip: Path, depth_file: Path, svd_folders: dict[str, Path], tmp_path: Path) -> None:
+    parts = [text for name, folder in svd_folders.items() for text in (f"--{name}", folder)]
+    arguments = [clip, "-o", tmp_path / "new.mp4", "--depth", depth_file, "--generator", "svd", *parts]
+    done = run(*arguments, *"--steps 2 --window 6 --stride 4".split())
+    assert done.exit_code == 0, done.output
+    assert "64x64 is of other proportions than the clip: 25% of each frame is cropped away" in done.output
+    frames = list(read_frames(tmp_path / "new.mp4"))
+    assert len(frames) == 12 and frames[0].rgb.shape == (64, 64, 3)
+
+
 def test_wan_vace_and_a_reference(clip: Path, depth_file: Path, wan_folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 100), (200, 30, 30)).save(tmp_path / "look.png")
     done = run(
@@ -163,6 +175,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         "    count += 1\n"
         f"    if count == {limit}: os.kill(os.getpid(), signal.SIGKILL)\n"
         "derived_clip._Pieces.append = counted\n"
+        "import depth2video.render_command as command\n"
+        "command._KEEP_EVERY_S = 0\n"
         "from depth2video.cli import main\n"
         "main(sys.argv[1:])\n"
     )
@@ -291,6 +305,17 @@ def test_depth_that_ends_before_a_clip_of_unknown_length_ends_the_new_one(depth_
     assert sidecar["frame_count"] == 12 and any("ends after 12" in note for note in sidecar["notes"])
 
 
+def test_small_pieces_are_gathered_and_slow_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1)
+    pieces = [Piece(frames[at : at + 5], {"done": torch.tensor(at + 5)}) for at in range(0, 60, 5)]
+    together = list(gathered(iter(pieces)))
+    assert [len(piece.frames) for piece in together] == [25, 25, 10]
+    assert [int(piece.state["done"]) for piece in together] == [25, 50, 60]
+    np.testing.assert_array_equal(np.concatenate([piece.frames for piece in together]), frames)
+    monkeypatch.setattr("depth2video.render_command._KEEP_EVERY_S", 0)
+    assert [len(piece.frames) for piece in gathered(iter(pieces))] == [5] * 12
+
+
 def test_memory_that_runs_out_says_what_to_lower() -> None:
     for use in (lambda: torch.empty(2**58, dtype=torch.uint8), lambda: np.ones(2**58, np.uint8)):
         with pytest.raises(RuntimeError, match="memory ran out: lower --size; finished .* --resume"):
@@ -322,6 +347,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_where_it_stood(
     arguments += ["--control-out", tmp_path / "control.mkv"]
     with monkeypatch.context() as patch:
         patch.setattr(derived_clip._Pieces, "append", then_ask_for_too_much)
+        patch.setattr("depth2video.render_command._KEEP_EVERY_S", 0)
         done = run(*arguments)
     assert done.exit_code == 1, done.output
     (line,) = done.stderr.strip().splitlines()

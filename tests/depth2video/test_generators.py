@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from depth2video.choices import check_device, check_request, choose_size, choose
 from depth2video.generators import (
     GENERATORS,
     SMALL_FOLDER,
+    Offload,
     Request,
     describe_generators,
     find_parts,
@@ -171,27 +173,44 @@ def test_other_weights_are_another_run(animatediff_folders: dict[str, Path], tmp
     assert weights_identity({"base": tmp_path}) != before
 
 
-@pytest.mark.parametrize("name", ["animatediff", "wan-vace"])
-def test_a_generator_is_loaded_by_its_name(name: str, animatediff_folders: dict[str, Path], wan_folder: Path) -> None:
-    folders = _without_image(animatediff_folders) if name == "animatediff" else {"base": wan_folder}
-    generator = load_generator(name, folders, window=9, stride=8, device="cpu")
-    assert (generator.window, generator.stride) == (9, 8)
+@pytest.fixture(scope="session")
+def all_folders(
+    animatediff_folders: dict[str, Path], wan_folder: Path, svd_folders: dict[str, Path], small_generator: Path
+) -> dict[str, dict[str, Path]]:
+    """Generator -> folders of tiny parts."""
+    return {
+        "bundled": {"base": small_generator},
+        "svd": svd_folders,
+        "animatediff": _without_image(animatediff_folders),
+        "wan-vace": {"base": wan_folder},
+    }
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generator_is_loaded_by_its_name(name: str, all_folders: dict[str, dict[str, Path]]) -> None:
+    generator = load_generator(name, all_folders[name], window=9, stride=8, device="cpu")
+    if name != "bundled":
+        assert (generator.window, generator.stride) == (9, 8)
     assert generator.size_multiple == GENERATORS[name].size_multiple
-    pieces = list(generator.generate(iter(moving_control(9, 32, 32)), replace(WORDS, steps=1), state=None))
-    assert sum(len(piece.frames) for piece in pieces) == 9 and pieces[0].frames.dtype == np.uint8
+    control = moving_control(9, 64, 64)
+    image = control[0] if GENERATORS[name].image == "first frame" else None
+    request = replace(WORDS, steps=1, image=image)
+    pieces = list(generator.generate(iter(control), request, state=None))
+    made = np.concatenate([piece.frames for piece in pieces])
+    assert made.shape == (9, 64, 64, 3) and made.dtype == np.uint8
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading needs a GPU")
-@pytest.mark.parametrize("name", ["animatediff", "wan-vace"])
+@pytest.mark.parametrize("name", ["svd", "animatediff", "wan-vace"])
 @pytest.mark.parametrize("offload", ["model", "sequential"])
-def test_offloading_changes_no_frame(
-    name: str, offload, animatediff_folders: dict[str, Path], wan_folder: Path
-) -> None:
-    folders = _without_image(animatediff_folders) if name == "animatediff" else {"base": wan_folder}
+def test_offloading_changes_no_frame(name: str, offload: Offload, all_folders: dict[str, dict[str, Path]]) -> None:
     made = []
     for way in ("none", offload):
-        generator = load_generator(name, folders, window=9, stride=8, device="cuda", dtype="float32", offload=way)
-        control = iter(moving_control(17, 32, 32))
-        pieces = generator.generate(control, replace(WORDS, steps=1), state=None)
+        generator = load_generator(
+            name, all_folders[name], window=9, stride=8, device="cuda", dtype="float32", offload=cast(Offload, way)
+        )
+        control = moving_control(17, 64, 64)
+        image = control[0] if name == "svd" else None
+        pieces = generator.generate(iter(control), replace(WORDS, steps=1, image=image), state=None)
         made.append(np.concatenate([piece.frames for piece in pieces]).astype(int))
     assert np.abs(made[0] - made[1]).max() <= 1
