@@ -145,13 +145,18 @@ def gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
     waiting: list[np.ndarray] = []
     state: dict[str, Tensor] = {}
     began_s = time.monotonic()
-    for piece in pieces:
-        waiting.append(piece.frames)
-        state = piece.state
-        took_s = time.monotonic() - began_s
-        if took_s >= _KEEP_EVERY_S or sum(map(len, waiting)) >= _KEEP_EVERY_FRAMES:
+    try:
+        for piece in pieces:
+            waiting.append(piece.frames)
+            state = piece.state
+            took_s = time.monotonic() - began_s
+            if took_s >= _KEEP_EVERY_S or sum(map(len, waiting)) >= _KEEP_EVERY_FRAMES:
+                yield Piece(np.concatenate(waiting), state)
+                waiting, began_s = [], time.monotonic()
+    except Exception:  # such as memory that ran out: what is finished is kept
+        if waiting:
             yield Piece(np.concatenate(waiting), state)
-            waiting, began_s = [], time.monotonic()
+        raise
     if waiting:
         yield Piece(np.concatenate(waiting), state)
 

@@ -84,10 +84,10 @@ class SvdGenerator:
 
                 cpu_offload(module, device)
             else:
-                module.to(device if offload == "none" else "cpu")
+                nn.Module.to(module, device if offload == "none" else torch.device("cpu"))
         if offload == "none":
             for module in filter(None, (parts.codec.vae, self._tower())):
-                module.to(device)
+                nn.Module.to(module, device)
 
     @torch.no_grad()
     def generate(
@@ -203,12 +203,12 @@ class SvdGenerator:
         large = module is self._parts.unet or module is self._parts.controlnet
         moves = self._offload == "model" or (self._offload == "sequential" and not large)
         if moves and module is not None:
-            module.to(self._device)
+            nn.Module.to(module, self._device)
         try:
             yield
         finally:
             if moves and module is not None:
-                module.to("cpu")
+                nn.Module.to(module, torch.device("cpu"))
 
 
 class _Guided:

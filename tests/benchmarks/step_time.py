@@ -19,7 +19,7 @@ from unittest.mock import patch
 from accelerate import Accelerator
 
 from depth_engine.devices import choose_device
-from training import finetune
+from training import finetune, tasks
 from training.config import load_config
 
 _WARM_UP = 5  # steps left out: the first ones fill the pool and tune kernels
@@ -64,7 +64,7 @@ def main() -> None:
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(finetune, "step_loss", timed(finetune.step_loss, "forward")),
+        patch.object(tasks, "step_loss", timed(tasks.step_loss, "forward")),
         patch.object(Accelerator, "backward", timed(Accelerator.backward, "backward")),
         patch.object(finetune, "_average_into", note),
     ):

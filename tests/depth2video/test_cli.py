@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +313,15 @@ def test_small_pieces_are_gathered_and_slow_ones_are_not(monkeypatch: pytest.Mon
     assert [len(piece.frames) for piece in together] == [25, 25, 10]
     assert [int(piece.state["done"]) for piece in together] == [25, 50, 60]
     np.testing.assert_array_equal(np.concatenate([piece.frames for piece in together]), frames)
+
+    def broken() -> Iterator[Piece]:
+        yield from pieces[:2]
+        torch.empty(2**58, dtype=torch.uint8)
+
+    kept = gathered(broken())
+    assert len(next(kept).frames) == 10, "what is finished is not lost"
+    with pytest.raises(RuntimeError):
+        next(kept)
     monkeypatch.setattr("depth2video.render_command._KEEP_EVERY_S", 0)
     assert [len(piece.frames) for piece in gathered(iter(pieces))] == [5] * 12
 
