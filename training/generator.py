@@ -99,7 +99,9 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
     unet = ControlledUNet(**shape)
     silence_temporal(unet)
     nn.init.zeros_(unet.conv_out.weight)  # at first nothing moves
-    network = Steered(unet, DepthControlNet.from_unet(unet, config.control_channels))
+    network = Steered(unet, DepthControlNet.from_unet(unet, config.control_channels, carries_motion=True))
+    if init is None:
+        _open_control(network.controlnet)
     if init is not None:
         cpu = torch.device("cpu")
         for part, kind in (("unet", ControlledUNet), ("controlnet", DepthControlNet)):
@@ -112,6 +114,21 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
     convolve_time_in_2d(network)
     network.train().requires_grad_(True)
     return GeneratorModel(network, small_spec(config), config.precision == "bfloat16"), None
+
+
+def _open_control(controlnet: DepthControlNet) -> None:
+    """Give the zero convolutions of a new ControlNet weights, and let the control's motion through.
+
+    Zeros keep a trained UNet from harm; where both learn from nothing, one zero behind the other only loses time.
+    """
+    for layer in (
+        controlnet.controlnet_cond_embedding.conv_out,
+        controlnet.controlnet_mid_block,
+        *controlnet.controlnet_down_blocks,
+    ):
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()
+    nn.init.ones_(controlnet.motion_gain)
 
 
 def draw_generator(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDraw:

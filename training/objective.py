@@ -152,6 +152,18 @@ def step_loss(
     return loss(model, batch, draw, config, rngs)
 
 
+def draw_sigma(frames: int, config: TrainConfig, rngs: Sequence[torch.Generator]) -> Tensor:
+    """Noise levels `[B, frames]`: ln sigma is normal, one per clip or one per frame."""
+    levels = [torch.randn(frames if config.noise_per_frame else 1, generator=rng).expand(frames) for rng in rngs]
+    return (config.p_mean + config.p_std * torch.stack(levels)).exp()
+
+
+def noise_weight(sigma: Tensor, config: TrainConfig) -> Tensor:
+    """Weight of the squared error of denoised latents: (1 + sigma^2) / sigma^2, or min-SNR's; see `diffusion_loss`."""
+    snr = sigma**-2
+    return snr.clamp_max(config.min_snr) if config.min_snr else 1 + snr
+
+
 def diffusion_loss(
     model: DepthModel, batch: Batch, draw: StepDraw, config: TrainConfig, rngs: Sequence[torch.Generator]
 ) -> Tensor:
@@ -164,12 +176,10 @@ def diffusion_loss(
     clean = model.encode(batch.target)
     context, new = clean[:, : draw.known], clean[:, draw.known :]
     count = new.shape[1]
-    levels = [torch.randn(count if config.noise_per_frame else 1, generator=rng).expand(count) for rng in rngs]
-    sigma = (config.p_mean + config.p_std * torch.stack(levels)).exp().to(new)
+    sigma = draw_sigma(count, config, rngs).to(new)
     noise = torch.stack([torch.randn(new.shape[1:], generator=rng) for rng in rngs]).to(new)
     denoised = model.denoise(batch.rgb, context, new + sigma[..., None, None, None] * noise, sigma)
-    snr = sigma**-2
-    weight = snr.clamp_max(config.min_snr) if config.min_snr else 1 + snr
+    weight = noise_weight(sigma, config)
     # A latent counts if all pixels under it are known.
     unknown = (~batch.valid[:, draw.known :]).float()
     known = F.max_pool2d(unknown, model.codec.downscale) == 0

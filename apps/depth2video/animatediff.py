@@ -133,12 +133,12 @@ class AnimateDiffGenerator:
 
         def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             latents = tensors["latents"]
+            earlier, share = held.to(latents.device), new.to(latents)
             later = [entry for entry in pipe.scheduler.timesteps if entry < timestep]
-            earlier = (
-                held if not later else pipe.scheduler.add_noise(held, noise[:, :, :shared], later[0].reshape(1).cpu())
-            )
-            earlier, share = earlier.to(latents), new.to(latents)
-            latents[:, :, :shared] = (1 - share) * earlier + share * latents[:, :, :shared]
+            if later:
+                same_noise = noise[:, :, :shared].to(latents.device)
+                earlier = pipe.scheduler.add_noise(earlier, same_noise, later[0].reshape(1))
+            latents[:, :, :shared] = (1 - share) * earlier.to(latents) + share * latents[:, :, :shared]
             return {"latents": latents}
 
         return after_step

@@ -86,6 +86,8 @@ class DepthControlNet(DepthUNet):
 
     Args:
         conditioning_embedding_out_channels: See `ControlEncoder`.
+        carries_motion: Has `motion_gain`: what share of the control's own motion goes on to the picture (`small.py`);
+            zero at first.
         config: All else, as the UNet's.
     """
 
@@ -117,6 +119,7 @@ class DepthControlNet(DepthUNet):
         num_frames: int = 25,
         conditioning_channels: int = 3,
         conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256),
+        carries_motion: bool = False,
     ) -> None:
         if conditioning_channels != 3:
             raise ValueError(f"conditioning_channels: {conditioning_channels} is not accepted; control has 3")
@@ -150,20 +153,26 @@ class DepthControlNet(DepthUNet):
         self.controlnet_down_blocks = nn.ModuleList(zero_convolution(nn.Conv2d(width, width, 1)) for width in widths)
         last = block_out_channels[-1]
         self.controlnet_mid_block = zero_convolution(nn.Conv2d(last, last, 1))
+        if carries_motion:
+            self.motion_gain = nn.Parameter(torch.zeros(1))
 
     @classmethod
     def from_unet(
-        cls, unet: UNetSpatioTemporalConditionModel, conditioning_embedding_out_channels: tuple[int, ...] | None = None
+        cls,
+        unet: UNetSpatioTemporalConditionModel,
+        conditioning_embedding_out_channels: tuple[int, ...] | None = None,
+        carries_motion: bool = False,
     ) -> DepthControlNet:
         """A new ControlNet that begins with a UNet's encoder, and adds nothing yet.
 
         Args:
             unet: The UNet that it will steer.
             conditioning_embedding_out_channels: See `ControlEncoder`; None: for latents of an eighth.
+            carries_motion: See the class.
         """
         taken = {name: value for name, value in dict(unet.config).items() if not name.startswith("_")}
         channels = conditioning_embedding_out_channels or (16, 32, 96, 256)
-        made = cls(**taken, conditioning_embedding_out_channels=channels)
+        made = cls(**taken, conditioning_embedding_out_channels=channels, carries_motion=carries_motion)
         held = {name: value for name, value in unet.state_dict().items() if name in made.state_dict()}
         made.load_state_dict(held, strict=False)
         return made
@@ -225,12 +234,12 @@ class ControlledUNet(DepthUNet):
         if control is not None:
             if [residual.shape for residual in control.down] != [skip.shape for skip in skips]:
                 raise ValueError("control: its residuals do not fit this UNet; it was made for another one")
-            times = self._times(residuals)
+            times = self.times(residuals)
             skips = [skip + count * residual for skip, residual, count in zip(skips, control.down, times, strict=True)]
             hidden = hidden + control.mid
         return self.decode(hidden, skips, given)
 
-    def _times(self, residuals: Residuals) -> list[int]:
+    def times(self, residuals: Residuals) -> list[int]:
         """How often each skip receives its residual."""
         times = [len(self.down_blocks) if residuals == "published" else 1]
         for level, block in enumerate(self.down_blocks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -89,8 +90,17 @@ class VideoPlan:
         with memory_told("--depth-max-res or --depth-window"):
             source = self.depth.get(on_depth)
         notes = [*self.depth.notes, *self.notes]
-        span = choose_range(source, self.normalize, self.job.expected_frames(self.info))
-        with memory_told("--size or --window, which starts anew, or give --offload model or sequential"):
+        cuts = len(source.shots or (0,)) - 1
+        if cuts:
+            notes.append(
+                f"cuts in the clip: {cuts}; the generator knows nothing of them, so shots made apart are cleaner"
+            )
+        with (
+            memory_told("--size or --window, which starts anew, or give --offload model or sequential"),
+            ThreadPoolExecutor(1) as beside,
+        ):
+            # One looks through the depth while the other waits for the disk.
+            looked = beside.submit(choose_range, source, self.normalize, self.job.expected_frames(self.info))
             generator = load_generator(
                 self.generator,
                 self.folders,
@@ -101,6 +111,10 @@ class VideoPlan:
                 offload=self.offload,
                 video_to_video=self.request.strength is not None,
             )
+            span = looked.result()
+            settings = {**self.settings, **self.depth.to_json(), "offload": self.offload, "device": self.device}
+            if span is not None:
+                settings["disparity_range"] = [span.low, span.high]
 
             def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
                 frames = control_frames(source, span, self.height, self.width)
@@ -119,7 +133,7 @@ class VideoPlan:
                 self.job,
                 self.identity,
                 make,
-                settings={**self.settings, **self.depth.to_json(), "offload": self.offload, "device": self.device},
+                settings=settings,
                 panels={CONTROL: "Control"},
                 notes=notes,
                 on_frames=on_frames,

@@ -1,8 +1,8 @@
 """The bundled generator: the first frame gives the look, the control the motion, one call of a small network a window.
 
 A window begins with known frames: the given first frame, or the last frames of the window before. The newest of them is
-the anchor: for each new frame the network says from where in the anchor each pixel comes, and what changes besides. The
-known frames go in clean, flagged by their own
+the anchor: for each new frame the network says from where in the anchor each pixel comes, and what changes besides. It
+starts from how the control itself moved, which optical flow finds. The known frames go in clean, flagged by their own
 noise level, as in the engine's `context` strategy. Pixels and latents are the same, up to their order (patch codec).
 """
 
@@ -66,7 +66,10 @@ class SmallSpec:
         Raises:
             ValueError: It is missing or not as it should be.
         """
-        return from_plain(cls, read_json(folder / "generator.json"), str(folder / "generator.json"))
+        file = folder / "generator.json"
+        if not file.is_file():
+            raise ValueError(f"generator: {file} is missing; give a folder of this project's small generator")
+        return from_plain(cls, read_json(file), str(file))
 
 
 class Steered(nn.Module):
@@ -110,8 +113,7 @@ def predict_frames(
         network: A `Steered`.
         spec: What it expects.
         known: Pixels of the first k frames, `[B, k, 3, H, W]` in [-1, 1], k >= 1.
-        control: Of all frames, `[B, T, 3, H, W]` in [-1, 1]. Its grey goes in beside the anchor's and their difference:
-            that is what says how things moved.
+        control: Of all frames, `[B, T, 3, H, W]` in [-1, 1]. The ControlNet gets its grey and how it moved.
         scale: Of the control; 0 leaves it out.
     """
     batch, count = known.shape[:2]
@@ -122,17 +124,39 @@ def predict_frames(
     sample = torch.cat([anchor, torch.cat([latents, unknown], dim=1)], dim=2)
     c_noise = sample.new_full((batch, frames), math.log(spec.sigma) / 4)
     c_noise[:, :count] = spec.context_c_noise
-    grey = control[:, :, :1]
-    at_anchor = grey[:, count - 1 : count].expand_as(grey)
-    steer = torch.cat([grey, at_anchor, (grey - at_anchor).clamp(-1, 1)], dim=2)
-    width = _embedding_width(network)
+    steered = cast(Steered, getattr(network, "module", network))  # wrapped for several processes
+    motion = control_motion(control, count - 1) if scale else control.new_zeros(batch, frames, 2, *control.shape[-2:])
+    steer = torch.cat([control[:, :, :1], motion / FLOW_UNIT], dim=2)
+    width = int(dict(steered.unet.config)["cross_attention_dim"])
     inputs = (sample, c_noise, sample.new_zeros(batch, 1, width), sample.new_tensor(_TIME_IDS).expand(batch, 3))
     out = network(inputs, steer, scale)[:, count:].float()
     pixels = F.pixel_shuffle(out.flatten(0, 1), spec.patch)  # [B n, 5, H, W]: change, flow
-    flow = FLOW_UNIT * pixels[:, 3:]
+    carried = scale * steered.controlnet.motion_gain * motion[:, count:]
+    flow = FLOW_UNIT * pixels[:, 3:] + carried.flatten(0, 1)
     from_anchor = known[:, -1:].expand(-1, frames - count, -1, -1, -1).flatten(0, 1)
     rgb = sample_at(from_anchor, flow) + pixels[:, :3]
     return Predicted(*(values.unflatten(0, (batch, frames - count)) for values in (rgb, flow)))
+
+
+def control_motion(control: Tensor, anchor: int) -> Tensor:
+    """Where in the anchor's control each pixel of a frame's control is found, by dense inverse search.
+
+    DIS optical flow (Kroeger et al., ECCV 2016; OpenCV's) between the grey pictures that the depth is: what moves in
+    depth moves in the picture, but where depth is flat it can only be guessed.
+
+    Args:
+        control: `[B, T, 3, H, W]` in [-1, 1].
+        anchor: Index of a frame.
+
+    Returns:
+        `[B, T, 2, H, W]`, x then y, in shares of the width, relative to each pixel's own place.
+    """
+    import cv2
+
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = ((control[:, :, 0] + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+    flow = np.stack([[search.calc(frame, clip[anchor], None) for frame in clip] for clip in grey])  # type: ignore[call-overload]
+    return torch.from_numpy(flow).movedim(-1, 2).to(control) / control.shape[-1]
 
 
 def sample_at(pictures: Tensor, flow: Tensor) -> Tensor:
@@ -147,11 +171,6 @@ def sample_at(pictures: Tensor, flow: Tensor) -> Tensor:
     x = (torch.arange(width, device=flow.device, dtype=flow.dtype) * 2 + 1) / width - 1
     grid = torch.stack([x.expand(height, width) + 2 * flow[:, 0], y[:, None] + 2 * width / height * flow[:, 1]], dim=-1)
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
-
-
-def _embedding_width(network: nn.Module) -> int:
-    steered = cast(Steered, getattr(network, "module", network))  # wrapped for several processes
-    return int(dict(steered.unet.config)["cross_attention_dim"])
 
 
 class SmallGenerator:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,13 @@ FIRST_GUIDANCE = 1.0  # of the first frame, which is given; rises to the chosen 
 STEPS, GUIDANCE = 25, 3.0  # SVD's own
 # Class name in the config of the public SVD ControlNet (CiaraRowles/temporal-controlnet-depth-svd-v1).
 PUBLISHED_CLASS = "ControlNetSDVModel"
+# How SVD sees the first frame: by CLIP's tower, and by unscaled latents after the noisy ones.
+SVD_SPEC = replace(CHRONODEPTH, embedding="per_frame", scale_condition=False, condition_first=False)
+
+
+def added_time_ids(fps: float, image_noise: float = IMAGE_NOISE) -> tuple[float, float, float]:
+    """SVD's micro-conditioning in its order: frame rate less 1, motion bucket, noise on the first frame."""
+    return fps - 1, MOTION_BUCKET, image_noise
 
 
 @dataclass
@@ -233,7 +240,7 @@ class _Guided:
         self._condition = torch.stack(halves).to(dtype)
         embeddings = [torch.zeros_like(embedding), embedding] if self._guided else [embedding]
         self._embedding = torch.stack(embeddings).to(dtype)
-        ids = condition.new_tensor([request.fps - 1, MOTION_BUCKET, IMAGE_NOISE], dtype=dtype)
+        ids = condition.new_tensor(added_time_ids(request.fps), dtype=dtype)
         self._time_ids = ids.expand(len(halves), 3)
         self._control = control.to(dtype).expand(len(halves), *control.shape)
         # c_noise -> whether control is on at that step.
@@ -255,31 +262,62 @@ class _Guided:
         return out[0] + self._guidance * (out[1] - out[0]) if self._guided else out[0]
 
 
+class SvdBase(NamedTuple):
+    """SVD without a ControlNet; see `SvdParts`."""
+
+    unet: ControlledUNet
+    codec: VaeCodec
+    embedder: Embedder
+
+
+def load_svd_base(files: CheckpointFiles, dtype: torch.dtype) -> SvdBase:
+    """Load SVD onto the CPU, frozen.
+
+    Args:
+        files: Of `SVD_SPEC`.
+        dtype: In which it computes. The VAE computes in float32 where its config says that float16 overflows.
+
+    Raises:
+        ValueError: A file is missing or damaged.
+    """
+    cpu = torch.device("cpu")
+    unet = load_model(ControlledUNet, files.unet, dtype, cpu)
+    codec = load_codec(files, dtype, cpu)
+    if not isinstance(codec, VaeCodec):
+        raise ValueError(f"--base: {files.base} has no VAE; give a folder of Stable Video Diffusion")
+    return SvdBase(unet, codec, load_embedder(files, int(dict(unet.config)["cross_attention_dim"]), cpu, dtype))
+
+
+def load_controlnet(folder: Path, dtype: torch.dtype) -> tuple[DepthControlNet, Residuals]:
+    """Load a depth ControlNet onto the CPU, frozen, and how its residuals are to be added.
+
+    Args:
+        folder: Has the ControlNet's config and weights, or has them in `controlnet/`.
+        dtype: In which it computes.
+
+    Raises:
+        ValueError: A file is missing or damaged, or a tensor is missing, surplus or misshapen.
+    """
+    inner = folder / "controlnet" if (folder / "controlnet").is_dir() else folder
+    published = read_json(inner / "config.json").get("_class_name") == PUBLISHED_CLASS
+    return load_model(DepthControlNet, inner, dtype, torch.device("cpu")), "published" if published else "once"
+
+
 def load_svd_parts(base: Path, controlnet: Path, *, dtype: torch.dtype) -> SvdParts:
     """Load SVD and a depth ControlNet onto the CPU.
 
     Args:
         base: SVD's folder.
-        controlnet: Folder with the ControlNet's config and weights, or one that has them in `controlnet/`.
-        dtype: In which they compute. The VAE computes in float32 where its config says that float16 overflows.
+        controlnet: See `load_controlnet`.
+        dtype: See `load_svd_base`.
 
     Raises:
         ValueError: A file is missing or damaged, or a tensor is missing, surplus or misshapen.
     """
-    cpu = torch.device("cpu")
-    files = CheckpointFiles(
-        "svd", replace(CHRONODEPTH, embedding="per_frame", scale_condition=False), base / "unet", base
-    )
-    unet = load_model(ControlledUNet, base / "unet", dtype, cpu)
-    folder = controlnet / "controlnet" if (controlnet / "controlnet").is_dir() else controlnet
-    published = read_json(folder / "config.json").get("_class_name") == PUBLISHED_CLASS
-    steering = load_model(DepthControlNet, folder, dtype, cpu)
-    codec = load_codec(files, dtype, cpu)
-    if not isinstance(codec, VaeCodec):
-        raise ValueError(f"--base: {base} has no VAE; give a folder of Stable Video Diffusion")
-    embedder = load_embedder(files, int(dict(unet.config)["cross_attention_dim"]), cpu, dtype)
+    unet, codec, embedder = load_svd_base(CheckpointFiles("svd", SVD_SPEC, base / "unet", base), dtype)
+    steering, residuals = load_controlnet(controlnet, dtype)
     scheduler = read_json(base / "scheduler" / "scheduler_config.json")
-    return SvdParts(unet, steering, codec, embedder, scheduler, "published" if published else "once")
+    return SvdParts(unet, steering, codec, embedder, scheduler, residuals)
 
 
 def load_svd(

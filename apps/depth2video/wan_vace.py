@@ -63,8 +63,8 @@ class WanVaceGenerator:
     def _render(self, span: Span[np.ndarray], request: Request, held: np.ndarray | None) -> np.ndarray:
         """uint8 `[n, H, W, 3]` of a window."""
         spec, pipe = GENERATORS["wan-vace"], self.pipe
-        shown = [*([] if held is None else held), *span.items[0 if held is None else len(held) :]]
         known = 0 if held is None else len(held)
+        shown = [*(() if held is None else held), *span.items[known:]]
         shown += [shown[-1]] * (-(len(shown) - 1) % FRAMES_PER_LATENT)
         height, width = shown[0].shape[:2]
         self._set_shift(height * width)
@@ -105,7 +105,8 @@ class WanVaceGenerator:
         """Switches control on and off between steps.
 
         The pipeline has no arguments for that, but it reads `scale`, which is on its device and of its dtype, anew at
-        every step.
+        every step. Frames that are known come in by the same way: where control is off, only noise and the crossfade
+        join the windows.
         """
 
         def switch(step: int) -> None:

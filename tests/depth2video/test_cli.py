@@ -326,6 +326,15 @@ def test_small_pieces_are_gathered_and_slow_ones_are_not(monkeypatch: pytest.Mon
     assert [len(piece.frames) for piece in gathered(iter(pieces))] == [5] * 12
 
 
+def test_cuts_are_told(tmp_path: Path, small_generator: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=4)
+    meta = {"shots": [0, 2], "settings": {}}
+    depth = DepthVideo(moving_disparity(4, 48, 64), "disparity", np.arange(4) / 25, 25, meta)  # type: ignore[arg-type]
+    path = depth.save(tmp_path / "depth.npy")
+    done = run(clip, "-o", tmp_path / "new.mp4", "--depth", path, "--generator", "bundled", "--base", small_generator)
+    assert done.exit_code == 0 and "cuts in the clip: 1" in done.output
+
+
 def test_memory_that_runs_out_says_what_to_lower() -> None:
     for use in (lambda: torch.empty(2**58, dtype=torch.uint8), lambda: np.ones(2**58, np.uint8)):
         with pytest.raises(RuntimeError, match="memory ran out: lower --size; finished .* --resume"):

@@ -118,11 +118,14 @@ def test_data_sets_are_cut_to_the_size_wanted() -> None:
     place = np.arange(60 * 100, dtype=np.float32).reshape(1, 60, 100)
     rgb = np.repeat((place % 251).astype(np.uint8)[..., None], 3, axis=-1)
     clip = DepthClip(rgb, place, place > 0, np.eye(3), np.eye(4)[None], True, "test")
-    fitted_rgb, depth, valid = fit_clip(clip, 30, 48, generator(0, 0))
+    fitted_rgb, depth, valid, cameras = fit_clip(clip, 30, 48, generator(0, 0))
     assert fitted_rgb.shape == (1, 30, 48, 3) and depth.shape == valid.shape == (1, 30, 48)
     assert torch.equal(valid, depth > 0)
     assert torch.unique(torch.diff(depth[0, 0])).tolist() == [2.0], "no depth is made up"
-    same_rgb, same, _ = fit_clip(clip, 60, 100, generator(0, 0))
+    # depth counts the clip's pixels: the camera says which one a pixel of the cut is
+    u, v, _ = (cameras[0, :, :3] @ torch.tensor([0.5, 0.5, 1.0])).tolist()
+    assert abs(v * 100 + u - float(depth[0, 0, 0]) - 100.0) <= 101
+    same_rgb, same, *_ = fit_clip(clip, 60, 100, generator(0, 0))
     assert np.array_equal(same_rgb.numpy(), rgb) and np.array_equal(same.numpy(), place)
 
 
@@ -142,9 +145,12 @@ def test_crops_keep_picture_and_truth_together() -> None:
     place: Tensor = torch.arange(2 * 96 * 160, dtype=torch.float32).view(2, 1, 96, 160)
     shapes = set()
     for step in range(40):
-        clips = Clips(place[..., None].expand(-1, -1, -1, -1, 3), place, place > 0)
+        cameras = torch.eye(3, 4).expand(2, 1, 3, 4)
+        clips = Clips(place[..., None].expand(-1, -1, -1, -1, 3), place, place > 0, cameras)
         cut = crop(clips, 16, generator(0, step), rngs(2, step))
         assert torch.equal(cut.rgb[..., 0], cut.depth_m) and torch.equal(cut.valid, cut.depth_m > 0)
+        column, row, _ = (cut.world_from_pixel[0, 0, :, :3] @ torch.tensor([0.0, 0.0, 1.0])).tolist()
+        assert row * 160 + column == cut.depth_m[0, 0, 0, 0], "the camera moves with the cut"
         shapes.add(tuple(cut.depth_m.shape[2:]))
     assert (96, 160) in shapes and len(shapes) > 4
     assert all(height % 16 == width % 16 == 0 and height >= 64 and width >= 112 for height, width in shapes)
