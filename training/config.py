@@ -248,6 +248,12 @@ def _check(config: TrainConfig, where: str) -> None:
         raise ValueError(f"config: {where}: sources: one or more are needed, each with a weight above 0")
     if config.task == "controlnet" and not config.base:
         raise ValueError(f"config: {where}: base: is missing; task controlnet steers the UNet of an SVD folder")
+    for number, stage in enumerate(config.stages if config.task == "controlnet" else ()):
+        if stage.objective != "diffusion" or stage.trains == "spatial_alone":
+            raise ValueError(
+                f"config: {where}: stages[{number}]: {stage.objective}, {stage.trains}: task controlnet accepts "
+                "objective diffusion and trains all, spatial or temporal"
+            )
     if config.task == "generator" and config.base:
         raise ValueError(f"config: {where}: base: {config.base}: task generator is a new small network; leave it out")
     if config.window and config.stride > config.window:

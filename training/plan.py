@@ -4,66 +4,73 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict
+from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
-from depth_engine.checkpoints import resolve_checkpoint
-from depth_engine.unet import DepthUNet
+from training.clip_pool import Clips
 from training.config import Stage, TrainConfig
+from training.draws import generator
+from training.objective import StepDraw
 from training.spatial import choose_trained, spatial_only
-from training.start import build_unet, checkpoint_spec, start_model
+from training.tasks import task_of
 
 _BYTES = 4  # float32: weights, gradients, moments, average
+_SIDE = 64  # of the two frames that activations are measured on
 
 
-def count_parameters(config: TrainConfig, trains: str = "all") -> tuple[int, int]:
-    """Parameters of the whole UNet, and those that a stage trains; of a base, its config alone is read.
+def count_parameters(network: nn.Module, trains: str = "all") -> tuple[int, int]:
+    """Parameters of the whole network, and those that a stage trains."""
+    choose_trained(network, trains)
+    counts = [parameter.numel() for parameter in network.parameters()]
+    return sum(counts), sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
-    Raises:
-        ValueError: The base's config can't be found.
+
+def saved_bytes_per_pixel(model: Any, config: TrainConfig, stage: Stage) -> float:
+    """What the graph of a stage's loss keeps for the backward pass, measured on a clip of two small frames.
+
+    Args:
+        model: From the task's `start`.
+        config: The run.
+        stage: Says which objective.
     """
-    with torch.device("meta"):
-        unet = _unread_unet(config)
-    choose_trained(unet, trains)
-    counts = [parameter.numel() for parameter in unet.parameters()]
-    return sum(counts), sum(parameter.numel() for parameter in unet.parameters() if parameter.requires_grad)
-
-
-def _unread_unet(config: TrainConfig) -> DepthUNet:
-    if not config.base:
-        return build_unet(config)
-    files = resolve_checkpoint(config.base, spec=checkpoint_spec(config))
-    return DepthUNet.from_config(DepthUNet.load_config(files.unet))  # type: ignore[return-value, arg-type]
-
-
-def saved_bytes_per_pixel(config: TrainConfig, spatial_alone: bool) -> float:
-    """What the graph of a forward pass keeps for the backward one, measured on a clip of two 64x64 frames."""
-    model, _ = start_model(config, None, torch.device("cpu"))
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.unet.parameters()}
+    task = task_of(config)
+    networks = (model.unet, *_frozen_parts(model))
+    held = {parameter.untyped_storage().data_ptr() for network in networks for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}  # the tensors too: an address may be given out again
 
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in parameters:
+        if tensor.untyped_storage().data_ptr() not in held:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    rgb = torch.zeros(1, 2, 3, 64, 64)
-    with spatial_only(model.unet) if spatial_alone else contextlib.nullcontext():
+    picture = (1, 2, _SIDE, _SIDE)
+    cameras = torch.eye(3, 4).expand(1, 2, 3, 4)
+    clips = Clips(torch.zeros(*picture, 3, dtype=torch.uint8), torch.ones(picture), torch.ones(picture) > 0, cameras)
+    rngs = [generator(config.seed, 0, 0)]
+    batch = task.batch(clips, config, generator(config.seed, 0), rngs)
+    with spatial_only(model.unet) if stage.trains == "spatial_alone" else contextlib.nullcontext():
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.predict(rgb, rgb[:, :0, 0])
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / (2 * 64 * 64)
+            loss = task.loss(model, batch, StepDraw(2, 1, False), stage, config, rngs)
+    del loss
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / batch.rgb[:, :, 0].numel()
 
 
-def estimate_memory(config: TrainConfig, stage: Stage) -> tuple[int, int, int]:
+def estimate_memory(model: Any, config: TrainConfig, stage: Stage) -> tuple[int, int, int]:
     """Bytes of weights and their company, of what the backward pass needs, and of the pool of clips, in a stage."""
-    whole, trained = count_parameters(config, stage.trains)
-    weights = (2 * whole + 3 * trained) * _BYTES  # weights and average; gradient and two moments
+    whole, trained = count_parameters(model.unet, stage.trains)
+    frozen = sum(parameter.numel() for part in _frozen_parts(model) for parameter in part.parameters())
+    weights = (frozen + 2 * whole + 3 * trained) * _BYTES  # weights and average; gradient and two moments
     pixels = stage.batch // stage.accumulate * stage.max_frames * stage.height * stage.width
     pool = stage.pool * stage.clip_frames * stage.height * stage.width * (3 + _BYTES + 1)
-    per_pixel = saved_bytes_per_pixel(config, stage.trains == "spatial_alone")
-    return weights, round(pixels * per_pixel), pool
+    return weights, round(pixels * saved_bytes_per_pixel(model, config, stage)), pool
+
+
+def _frozen_parts(model: Any) -> list[nn.Module]:
+    """Networks that a task holds beside the one that it trains."""
+    return getattr(model, "frozen_parts", [])
 
 
 def describe_run(config: TrainConfig) -> str:
@@ -73,9 +80,10 @@ def describe_run(config: TrainConfig) -> str:
     plain["sources"] = [dict(source) for source in plain["sources"]]
     lists = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
     lines = [yaml.safe_dump(lists, sort_keys=False).rstrip()]
+    model, _ = task_of(config).start(config, None, torch.device("cpu"))
     for number, stage in enumerate(config.stages):
-        weights, activations, pool = estimate_memory(config, stage)
-        whole, trained = count_parameters(config, stage.trains)
+        weights, activations, pool = estimate_memory(model, config, stage)
+        whole, trained = count_parameters(model.unet, stage.trains)
         lines.append(
             f"stage {number + 1}: {stage.objective}, trains {trained / 1e6:.1f} of {whole / 1e6:.1f} M parameters, "
             f"{stage.batch} clips of up to {stage.max_frames} frames at {stage.width}x{stage.height}; about "

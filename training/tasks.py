@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from depth_engine.checkpoints import resolve_checkpoint
 from training.batch import make_batch
 from training.checkpoint_folder import write_depth_checkpoint
 from training.config import TrainConfig
 from training.objective import StepDraw, draw_step, step_loss
-from training.start import start_model
+from training.start import checkpoint_spec, start_model
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Task:
     """The parts of training that differ.
 
     Attributes:
+        check: (config, init folder or None) sees that the files are there that the run begins with.
         start: (config, init folder, device) -> model with `unet`, the module that is trained; and its base.
         draw: (stage, config, generator) -> what all clips of a step share.
         batch: (clips, config, step's generator, clips' generators) -> what a step sees.
@@ -28,6 +31,7 @@ class Task:
         validates: Whether the engine can score its checkpoints.
     """
 
+    check: Callable[[TrainConfig, Path | None], None]
     start: Callable[..., tuple[Any, Any]]
     draw: Callable[..., StepDraw]
     batch: Callable[..., Any]
@@ -42,13 +46,39 @@ def task_of(config: TrainConfig) -> Task:
         from training import generator as small
 
         return Task(
+            _check_generator,
             small.start_generator,
             small.draw_generator,
             small.batch_generator,
             small.generator_loss,
             small.write_generator,
         )
-    return Task(start_model, draw_step, _depth_batch, step_loss, write_depth_checkpoint, validates=True)
+    if config.task == "controlnet":
+        from training import controlnet
+
+        return Task(
+            controlnet.check_controlnet,
+            controlnet.start_controlnet,
+            controlnet.draw_controlnet,
+            controlnet.batch_controlnet,
+            controlnet.controlnet_loss,
+            controlnet.write_controlnet,
+        )
+    return Task(_check_depth, start_model, draw_step, _depth_batch, step_loss, write_depth_checkpoint, validates=True)
+
+
+def _check_depth(config: TrainConfig, init: Path | None) -> None:
+    if config.base:
+        resolve_checkpoint(config.base, spec=checkpoint_spec(config))
+    if init is not None:
+        resolve_checkpoint(init)
+
+
+def _check_generator(config: TrainConfig, init: Path | None) -> None:
+    from depth2video.small import SmallSpec
+
+    if init is not None:
+        SmallSpec.read(init)
 
 
 def _depth_batch(clips: Any, config: TrainConfig, step_rng: Any, clip_rngs: Any) -> Any:

@@ -111,26 +111,26 @@ def _by_colmap(
 
 def _write_pictures(take: Take, step: int, folder: Path, on_progress: Progress) -> tuple[int, int, list[int]]:
     """One frame in `step`, and the last; their height, width and indices."""
-    import cv2
-
     written: list[int] = []
     height = width = 0
     last = None
     for frame in take.frames():
         last = frame
         if frame.index % step == 0:
-            height, width = _write_picture(cv2, folder, frame)
+            height, width = _write_picture(folder, frame)
             written.append(frame.index)
         on_progress("read", frame.index + 1)
     if last is not None and written[-1] != last.index:
-        _write_picture(cv2, folder, last)
+        _write_picture(folder, last)
         written.append(last.index)
     if len(written) < 3:
         raise ValueError(f"poses: {len(written)} frames are too few to match; take more of the clip or lower --every")
     return height, width, written
 
 
-def _write_picture(cv2, folder: Path, frame: Frame) -> tuple[int, int]:  # noqa: ANN001
+def _write_picture(folder: Path, frame: Frame) -> tuple[int, int]:
+    import cv2
+
     picture = work_picture(frame.rgb, WORK_SIDE_PX)
     cv2.imwrite(str(folder / picture_name(frame.index)), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return picture.shape[0], picture.shape[1]
@@ -189,7 +189,7 @@ def _by_odometry(
         intrinsics(fov_deg, info.height, info.width),
         {index: np.linalg.inv(pose) for index, pose in odometry.camera_from_world.items()},
         np.array(times),
-        Alignment(placement, error, len(samples.values)),
+        Alignment(placement, error),
         float(np.mean(odometry.reprojection_px)) / share,
         points,
         colors,

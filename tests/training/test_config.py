@@ -94,8 +94,9 @@ def test_dry_run_prints_the_config_and_counts(tmp_path: Path) -> None:
     assert "steps: 3" in done.output and "stage 3: one_step, trains" in done.output
     assert not (tmp_path / "out").exists()
     config = load_config("smoke")
-    whole, spatial = count_parameters(config, "spatial")
-    assert sum(count_parameters(config, part)[1] for part in ("spatial", "temporal")) == whole
-    assert whole == sum(parameter.numel() for parameter in build_unet(config).parameters()) > spatial > whole / 4
+    unet = build_unet(config)
+    whole, spatial = count_parameters(unet, "spatial")
+    assert sum(count_parameters(unet, part)[1] for part in ("spatial", "temporal")) == whole
+    assert whole == sum(parameter.numel() for parameter in unet.parameters()) > spatial > whole / 4
     printed = describe_run(config)
     assert yaml.safe_load(printed.split("\nstage 1")[0])["channels"] == [32, 32], "what is printed can be read back"
