@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,67 +18,22 @@ def main() -> None:
     """Train and score depth checkpoints, and what depth2video generates with."""
 
 
-_RUN_OPTIONS = (
-    click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write."),
-    click.option("--init", type=click.Path(path_type=Path), help="Checkpoint folder to start from."),
-    click.option("--budget-minutes", type=float, help="Wall-clock budget; the schedule is fitted to it."),
-    click.option("--steps", type=int, help="Steps at the most.  [default: the config's]"),
-    click.option("--seed", type=click.IntRange(0), help="Of weights, draws and scenes.  [default: the config's]"),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda."),
-    click.option("--log", type=click.Path(path_type=Path), help="Folder for TensorBoard's curves and pictures."),
-    click.option("--save-every", type=float, default=5, show_default=True, help="Minutes between checkpoints."),
-    click.option("--resume", is_flag=True, help="Go on with the interrupted run in the output folder."),
-    click.option("--overwrite", is_flag=True, help="Replace a checkpoint of this command."),
-    click.option("--dry-run", is_flag=True, help="Print config, parameters and memory; train nothing."),
-    click.option("--quiet", is_flag=True, help="No progress bar; a line every 50 steps."),
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
-)
-
-
-def _training(preset: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Argument and options of a command that trains."""
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed((click.argument("config", default=preset), *_RUN_OPTIONS)):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 @main.command()
-@_training("bundled")
-def run(**options: Any) -> None:
-    """Train CONFIG (a preset, or a YAML file); the output is loadable whenever it is stopped.
-
-    Several processes: accelerate launch -m training.cli run CONFIG -o FOLDER
-    """
-    _run(None, **options)
-
-
-@main.command("generator")
-@_training("bundled-generator")
-def run_generator(**options: Any) -> None:
-    """Train depth2video's small generator: image-to-video UNet and its depth ControlNet, together.
-
-    CONFIG is a preset or a YAML file of task `generator`. `depth2video --base FOLDER` runs what comes out.
-    """
-    _run("generator", **options)
-
-
-@main.command("controlnet")
-@_training("controlnet")
-def run_controlnet(**options: Any) -> None:
-    """Train a depth ControlNet for Stable Video Diffusion, which stays as it is.
-
-    CONFIG is a preset or a YAML file of task `controlnet`; --init takes a ControlNet, the public one too.
-    `depth2video --generator svd --controlnet FOLDER` runs what comes out.
-    """
-    _run("controlnet", **options)
-
-
-def _run(
-    task: str | None,
+@click.argument("config", default="bundled")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
+@click.option("--init", type=click.Path(path_type=Path), help="Checkpoint folder to start from.")
+@click.option("--budget-minutes", type=float, help="Wall-clock budget; the schedule is fitted to it.")
+@click.option("--steps", type=int, help="Steps at the most.  [default: the config's]")
+@click.option("--seed", type=click.IntRange(0), help="Of weights, draws and scenes.  [default: the config's]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--log", type=click.Path(path_type=Path), help="Folder for TensorBoard's curves and pictures.")
+@click.option("--save-every", type=float, default=5, show_default=True, help="Minutes between checkpoints.")
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the output folder.")
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint of this command.")
+@click.option("--dry-run", is_flag=True, help="Print config, parameters and memory; train nothing.")
+@click.option("--quiet", is_flag=True, help="No progress bar; a line every 50 steps.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def run(
     config: str,
     output: Path,
     init: Path | None,
@@ -94,8 +48,12 @@ def _run(
     dry_run: bool,
     quiet: bool,
     debug: bool,
+    task: str | None = None,
 ) -> None:
-    """Check, then train; `task` is what the config's must be, where the command says."""
+    """Train CONFIG (a preset, or a YAML file); the output is loadable whenever it is stopped.
+
+    Several processes: accelerate launch -m training.cli run CONFIG -o FOLDER
+    """
     with told(debug, 2):
         from dataclasses import replace
 
@@ -114,7 +72,7 @@ def _run(
         chosen = {"steps": steps, "seed": seed}
         resolved = replace(load_config(config), **{name: value for name, value in chosen.items() if value is not None})
         if task is not None and resolved.task != task:
-            raise ValueError(f"config: {config} is of task {resolved.task}; this command trains task {task}")
+            raise ValueError(f"config: {config} is of task {resolved.task}; depth-train {task} trains task {task}")
         from training.checkpoint_folder import kept_of, recover
 
         if output.parent.is_dir():
@@ -126,18 +84,19 @@ def _run(
         if held and not (resume or overwrite or dry_run):
             raise FileExistsError(f"--output: {held[0]} exists; --resume goes on with it, --overwrite replaces it")
         if init is not None:
+            if not init.is_dir():
+                raise FileNotFoundError(f"--init: no such folder: {init}")
             if not resume and any(path.resolve() == init.resolve() for path in held):
                 raise ValueError(f"--init: {init} would be deleted by --overwrite; give another --output")
-            if resolved.task == "depth":
-                resolve_checkpoint(init)
-            elif not init.is_dir():
-                raise FileNotFoundError(f"--init: no such folder: {init}")
 
         from depth_engine.devices import choose_device
-        from training.finetune import check_same_config, train
-        from training.plan import describe_run
 
         where = choose_device(device)
+        from training.finetune import check_same_config, train
+        from training.plan import describe_run
+        from training.tasks import task_of
+
+        task_of(resolved).check(resolved, init)
         if resume:
             check_same_config(resolved, output)
     with told(debug, 1):
@@ -159,21 +118,33 @@ def _run(
         )
 
 
-def _with_default(config: str, text: str) -> click.Command:
-    """`run` under another name, of another preset."""
+def _with_default(task: str, preset: str, text: str) -> click.Command:
+    """`run` for one task alone, with another preset."""
     command = copy.copy(run)
     command.params = [copy.copy(parameter) for parameter in run.params]
-    command.params[0].default = config
+    command.params[0].default = preset
+    command.callback = partial(run.callback, task=task)  # type: ignore[arg-type]
     command.help = text
     return command
 
 
 main.add_command(
-    _with_default("controlnet", "Train a depth ControlNet for SVD's frozen UNet (CONFIG: a preset or a YAML file)."),
+    _with_default(
+        "controlnet",
+        "controlnet",
+        "Train a depth ControlNet for Stable Video Diffusion, which stays as it is (CONFIG: a preset or a YAML file).\n\n"
+        "--init takes a ControlNet's folder, the public one's too. Run what comes out with depth2video --generator svd "
+        "--controlnet FOLDER.",
+    ),
     "controlnet",
 )
 main.add_command(
-    _with_default("bundled-generator", "Train the small generator of depth2video (CONFIG: a preset or a YAML file)."),
+    _with_default(
+        "generator",
+        "bundled-generator",
+        "Train the small generator of depth2video (CONFIG: a preset or a YAML file).\n\n"
+        "Run what comes out with depth2video --base FOLDER.",
+    ),
     "generator",
 )
 

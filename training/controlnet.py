@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -75,7 +75,9 @@ class ControlNetModel:
         tower = getattr(self.embedder, "model", None)
         return [self.frozen, self.codec.vae, *([] if tower is None else [tower])]
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, condition: Tensor, embedding: Tensor, ids: Tensor, control: Tensor):
+    def denoise(
+        self, noisy: Tensor, sigma: Tensor, condition: Tensor, embedding: Tensor, ids: Tensor, control: Tensor
+    ) -> Tensor:
         """Denoised latents `[B, T, C, h, w]`.
 
         Args:
@@ -91,7 +93,7 @@ class ControlNetModel:
         sample = torch.cat([scaled, condition[:, None].expand_as(noisy)], dim=2)
         inputs = (sample, scalings.c_noise, embedding[:, None], ids)
         with torch.autocast(noisy.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            output = run_controlled(self.frozen, self.unet, inputs, control).float()
+            output = run_controlled(self.frozen, cast(DepthControlNet, self.unet), inputs, control).float()
         return scalings.c_skip[..., None, None, None] * noisy + scalings.c_out[..., None, None, None] * output
 
 

@@ -260,7 +260,7 @@ def tiny_small(folder: Path) -> Path:
         addition_time_embed_dim=32,
         projection_class_embeddings_input_dim=96,
     )
-    controlnet = DepthControlNet.from_unet(unet, (4, 8, 8))
+    controlnet = DepthControlNet.from_unet(unet, (4, 8, 8), carries_motion=True)
     _randomise(unet, 10).save_pretrained(folder / "unet")
     _randomise(controlnet, 11).save_pretrained(folder / "controlnet")
     spec.write(folder)
