@@ -13,7 +13,13 @@ ALLOWED = {
     "depth_engine": set(),
     "apps/depth2video": {"depth_engine"},
     "apps/novel_view": {"depth_engine"},
-    "training": {"depth_engine", "depth2video.controlnet", "depth2video.small", "depth2video.svd"},
+    "training": {
+        "depth_engine",
+        "depth2video.control",
+        "depth2video.controlnet",
+        "depth2video.small",
+        "depth2video.svd",
+    },
     "tools": set(),
 }
 ROOMS = ("depth_engine", "depth2video", "novel_view", "training", "apps", "tests", "tools")

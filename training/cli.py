@@ -132,7 +132,7 @@ main.add_command(
     _with_default(
         "controlnet",
         "controlnet",
-        "Train a depth ControlNet for Stable Video Diffusion, which stays as it is (CONFIG: a preset or a YAML file).\n\n"
+        "Train a depth ControlNet for Stable Video Diffusion, itself unchanged (CONFIG: a preset or a YAML file).\n\n"
         "--init takes a ControlNet's folder, the public one's too. Run what comes out with depth2video --generator svd "
         "--controlnet FOLDER.",
     ),

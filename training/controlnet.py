@@ -104,7 +104,10 @@ def check_controlnet(config: TrainConfig, init: Path | None) -> None:
         ValueError: A file is missing.
         FileNotFoundError: The base can't be found or fetched.
     """
-    resolve_checkpoint(config.base, spec=SVD_SPEC)
+    try:
+        resolve_checkpoint(config.base, spec=SVD_SPEC)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"config: base: {str(error).removeprefix('model: ')}") from error
     if init is not None and not any((folder / "config.json").is_file() for folder in (init, init / "controlnet")):
         raise ValueError(f"init: {init} holds no ControlNet: config.json is missing")
 

@@ -17,7 +17,7 @@ from novel_view.alignment import Alignment, Samples, align, depth_error
 from novel_view.cameras import intrinsics
 from novel_view.odometry import Odometry
 from novel_view.placement import Placement
-from novel_view.poses import METHODS, PoseResult, between
+from novel_view.poses import METHODS, PoseResult, between, mixed
 from novel_view.structure import WORK_SIDE_PX, Structure, map_pictures, picture_name
 from novel_view.tracking import follow, locate, project, sample, work_picture
 
@@ -142,28 +142,62 @@ def _follow_all(
     """Cameras of the frames between the mapped ones, times of all, and depth where points were seen."""
     import cv2
 
-    poses = dict(structure.camera_from_world)
+    followed = _Followed(structure)
     times, samples = [], []
-    before = np.zeros((0, 0), np.uint8)
-    pixels, points = np.zeros((0, 2)), np.zeros((0, 3))
     for frame, values in frames_with_depth(take, depth):
-        grey = cv2.cvtColor(work_picture(frame.rgb, WORK_SIDE_PX), cv2.COLOR_RGB2GRAY)
         times.append(frame.time_s)
+        grey = cv2.cvtColor(work_picture(frame.rgb, WORK_SIDE_PX), cv2.COLOR_RGB2GRAY)
+        followed.add(frame.index, grey)
         seen = structure.observations.get(frame.index)
         if seen is not None:
-            pixels, points = seen.pixels, structure.points[seen.points]
-            some = np.random.default_rng(frame.index).permutation(len(points))[:_SAMPLES_PER_FRAME]
-            _, true_depth = project(points[some], poses[frame.index], structure.K)
-            samples.append(Samples(sample(values, pixels[some], *grey.shape), true_depth))
-        elif len(points):
-            pixels, found = follow(before, grey, pixels)
-            pixels, points = pixels[found], points[found]
-            located = locate(points, pixels, structure.K)
-            if located is not None:
-                poses[frame.index] = located[0]
-        before = grey
+            some = np.random.default_rng(frame.index).permutation(len(seen.points))[:_SAMPLES_PER_FRAME]
+            pose = structure.camera_from_world[frame.index]
+            _, true_depth = project(structure.points[seen.points[some]], pose, structure.K)
+            samples.append(Samples(sample(values, seen.pixels[some], *grey.shape), true_depth))
         on_progress("follow", frame.index + 1)
-    return poses, np.array(times), samples
+    return followed.camera_from_world, np.array(times), samples
+
+
+class _Followed:
+    """Cameras of frames between mapped ones: the points of the mapped frame before are followed.
+
+    Where the next mapped frame comes, what following had it off by is taken back, in proportion, from those between.
+    """
+
+    def __init__(self, structure: Structure) -> None:
+        self.camera_from_world = dict(structure.camera_from_world)
+        self._structure = structure
+        self._grey = np.zeros((0, 0), np.uint8)
+        self._pixels, self._points = np.zeros((0, 2)), np.zeros((0, 3))
+        self._between: list[int] = []
+        self._mapped = -1
+
+    def add(self, index: int, grey: np.ndarray) -> None:
+        """Go on with a frame, uint8 `[H, W]`."""
+        pose = self._located(grey)
+        seen = self._structure.observations.get(index)
+        if seen is None and pose is not None:
+            self.camera_from_world[index] = pose
+            self._between.append(index)
+        if seen is not None:
+            if pose is not None:
+                self._take_back(index, self._structure.camera_from_world[index] @ np.linalg.inv(pose))
+            self._pixels, self._points = seen.pixels, self._structure.points[seen.points]
+            self._between, self._mapped = [], index
+        self._grey = grey
+
+    def _located(self, grey: np.ndarray) -> np.ndarray | None:
+        if not len(self._points):
+            return None
+        pixels, found = follow(self._grey, grey, self._pixels)
+        self._pixels, self._points = pixels[found], self._points[found]
+        located = locate(self._points, self._pixels, self._structure.K)
+        return None if located is None else located[0]
+
+    def _take_back(self, index: int, off: np.ndarray) -> None:
+        for between_index in self._between:
+            share = (between_index - self._mapped) / (index - self._mapped)
+            self.camera_from_world[between_index] = mixed(np.eye(4), off, share) @ self.camera_from_world[between_index]
 
 
 def _by_odometry(

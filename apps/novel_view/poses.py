@@ -202,12 +202,13 @@ def between(found: dict[int, np.ndarray], times_s: np.ndarray) -> np.ndarray:
         after = int(np.searchsorted(indices, frame))
         first, second = indices[max(after - 1, 0)], indices[min(after, len(indices) - 1)]
         span = times_s[second] - times_s[first]
-        result[frame] = _mixed(found[first], found[second], float((time_s - times_s[first]) / span) if span else 0.0)
+        result[frame] = mixed(found[first], found[second], float((time_s - times_s[first]) / span) if span else 0.0)
     result[indices] = [found[index] for index in indices]
     return result
 
 
-def _mixed(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+def mixed(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """The pose `[4, 4]` that is a share, 0 to 1, of the way from the first to the second."""
     import cv2
 
     share = min(max(share, 0.0), 1.0)

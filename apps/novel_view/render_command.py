@@ -196,7 +196,7 @@ class RenderPlan:
 
     def _placement(self, depth: DepthSource) -> Placement:
         if self.poses is not None:
-            return Placement(depth.kind, self.poses.scale, self.poses.shift, "poses")
+            return self.poses.placement
         return place(depth.kind, self.near, self.far)
 
     def _make(
@@ -272,6 +272,10 @@ def plan_render(
         settings["fov_deg"] = fov_deg
     camera_path = _camera_path(path, amplitude, period, easing, seed, held, smooth, settings)
     info = check_source(job)
+    if held is not None and (held.height, held.width) != (info.height, info.width):
+        raise ValueError(
+            f"--poses: {poses} are of a clip of {held.width}x{held.height}, this one is {info.width}x{info.height}"
+        )
     choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
     if held is None:
         place(choice.kind, near, far)

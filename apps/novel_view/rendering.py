@@ -184,24 +184,26 @@ def pieces(views: Iterator[tuple[np.ndarray, np.ndarray, Warped]]) -> Iterator[P
     Args:
         views: Picture to show uint8 `[H, W, 3]`, holes bool `[h, w]`, and the view to go on from.
     """
-    import torch
-
     batch: list[tuple[np.ndarray, np.ndarray, Warped]] = []
-
-    def gathered() -> Piece:
-        state: dict[str, Tensor] = {
-            name: torch.from_numpy(np.ascontiguousarray(getattr(batch[-1][2], name))) for name in Warped._fields
-        }
-        masks = np.stack([hole for _, hole, _ in batch]).astype(np.uint8)[..., None] * np.uint8(255)
-        return Piece(np.stack([rgb for rgb, _, _ in batch]), state, {"mask": np.repeat(masks, 3, axis=3)})
-
     for view in views:
         batch.append(view)
         if len(batch) == PIECE_FRAMES:
-            yield gathered()
+            yield gathered_piece(batch)
             batch = []
     if batch:
-        yield gathered()
+        yield gathered_piece(batch)
+
+
+def gathered_piece(batch: list[tuple[np.ndarray, np.ndarray, Warped]]) -> Piece:
+    """A piece of several views; see `pieces`."""
+    import torch
+
+    last = batch[-1][2]
+    state: dict[str, Tensor] = {
+        name: torch.from_numpy(np.ascontiguousarray(getattr(last, name))) for name in Warped._fields
+    }
+    masks = np.stack([hole for _, hole, _ in batch]).astype(np.uint8)[..., None] * np.uint8(255)
+    return Piece(np.stack([rgb for rgb, _, _ in batch]), state, {"mask": np.repeat(masks, 3, axis=3)})
 
 
 def last_view(state: dict[str, Tensor]) -> Warped | None:

@@ -74,7 +74,7 @@ def locate(points: np.ndarray, pixels: np.ndarray, K: np.ndarray) -> tuple[np.nd
     if not found or inliers is None or len(inliers) < MIN_INLIERS:
         return None
     inside = np.zeros(len(points), dtype=bool)
-    inside[inliers[:, 0]] = True
+    inside[np.asarray(inliers).ravel().astype(np.int64)] = True
     turn, move = cv2.solvePnPRefineLM(points[inside], pixels[inside], K, None, turn, move)
     pose = np.eye(4)
     pose[:3, :3] = cv2.Rodrigues(turn)[0]
