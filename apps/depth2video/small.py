@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -153,9 +153,10 @@ def control_motion(control: Tensor, anchor: int) -> Tensor:
     """
     import cv2
 
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    cv: Any = cv2  # its stubs lack this flow
+    search = cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = ((control[:, :, 0] + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
-    flow = np.stack([[search.calc(frame, clip[anchor], None) for frame in clip] for clip in grey])  # type: ignore[call-overload]
+    flow = np.stack([[search.calc(frame, clip[anchor], None) for frame in clip] for clip in grey])
     return torch.from_numpy(flow).movedim(-1, 2).to(control) / control.shape[-1]
 
 

@@ -219,6 +219,7 @@ class _Writer:
         self._cameras: list[Camera] = []
         self._clouds: list[tuple[np.ndarray, np.ndarray]] = []
         self._unknown = 0.0
+        self._medians: list[float] = []
         self._expected = len([index for index in poses.registered if index % options.every == 0])
         for name in ("images", "depths", *(("masks",) if options.masks else ())):
             (folder / name).mkdir()
@@ -258,7 +259,14 @@ class _Writer:
             counts = np.where((counts > 0) & (counts <= _MAX_COUNT), counts, 0).round()
             cv2.imwrite(str(self._folder / path), counts.astype(np.uint16))
         self._unknown += float((counts <= 0).mean())
+        if (counts > 0).any():
+            self._medians.append(float(np.median(counts[counts > 0])) * DEPTH_UNIT)
         return path
+
+    def _rate(self) -> float:
+        """Exported frames per second of the clip."""
+        times_s = [row["time_s"] for row in self._rows]
+        return (len(times_s) - 1) / (times_s[-1] - times_s[0])
 
     def finish(self, folder: Path) -> Dataset:
         """Write what belongs to all frames."""
@@ -266,6 +274,8 @@ class _Writer:
             raise ValueError(
                 f"export: {len(self._rows)} frames with a camera of their own are too few; lower --every or take more"
             )
+        if not self._medians:
+            raise ValueError("depth: no pixel of the exported frames has one before the camera; check --depth-kind")
         held_out = [row["file_path"] for row in self._rows[self._options.eval_every // 2 :: self._options.eval_every]]
         self._write_transforms(held_out)
         points = self._poses.points * scene_scale(self._poses)
@@ -296,6 +306,8 @@ class _Writer:
             "ply_file_path": "sparse_pc.ply",
             "depth_unit_scale_factor": DEPTH_UNIT,
             "depth_kind": self._poses.depth_kind,
+            "median_depth": float(np.median(self._medians)),
+            "fps": self._rate(),
             "depth_error": self._poses.alignment_error,
             "scene_scale": scene_scale(self._poses),
             "train_filenames": trained,

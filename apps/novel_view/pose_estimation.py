@@ -100,6 +100,7 @@ def _by_colmap(
         "colmap",
         info,
         _at_clip_size(structure.K, (height, width), info),
+        structure.fov_by,
         world_from_camera,
         times_s,
         alignment,
@@ -124,7 +125,9 @@ def _write_pictures(take: Take, step: int, folder: Path, on_progress: Progress) 
         _write_picture(folder, last)
         written.append(last.index)
     if len(written) < 3:
-        raise ValueError(f"poses: {len(written)} frames are too few to match; take more of the clip or lower --every")
+        raise ValueError(
+            f"poses: {len(written)} frames are too few to match; take more of the clip or lower --match-every"
+        )
     return height, width, written
 
 
@@ -221,6 +224,7 @@ def _by_odometry(
         "odometry",
         info,
         intrinsics(fov_deg, info.height, info.width),
+        "given",
         {index: np.linalg.inv(pose) for index, pose in odometry.camera_from_world.items()},
         np.array(times),
         Alignment(placement, error),
@@ -255,6 +259,7 @@ def _result(
     method: str,
     info: VideoInfo,
     K: np.ndarray,
+    fov_by: str,
     world_from_camera: dict[int, np.ndarray],
     times_s: np.ndarray,
     alignment: Alignment,
@@ -282,6 +287,7 @@ def _result(
         height=info.height,
         width=info.width,
         K=K,
+        fov_by=fov_by,
         world_from_camera=poses,
         times_s=times_s,
         registered=tuple(sorted(world_from_camera)),

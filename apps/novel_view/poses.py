@@ -29,6 +29,7 @@ class PoseResult:
         height: Of the clip's pictures.
         width: Of the clip's pictures.
         K: Intrinsics `[3, 3]` in pixels of the clip.
+        fov_by: Where K comes from: `given`, `found`, or `assumed` where the clip did not tell it.
         world_from_camera: float64 `[T, 4, 4]`, OpenCV axes; those that are not registered lie between their neighbours.
         times_s: float64 `[T]`, when the frames are shown.
         registered: Indices of the frames whose camera was found, rising.
@@ -45,6 +46,7 @@ class PoseResult:
     height: int
     width: int
     K: np.ndarray
+    fov_by: str
     world_from_camera: np.ndarray
     times_s: np.ndarray
     registered: tuple[int, ...]
@@ -91,7 +93,7 @@ class PoseResult:
         lines = [
             f"{len(self.registered)} of {self.frame_count} frames registered ({self.method})",
             f"{len(self.points)} points, {self.reprojection_px:.2f} px mean reprojection error",
-            f"field of view {fov_deg:.1f} degrees (focal length {self.K[1, 1]:.1f} px)",
+            f"field of view {fov_deg:.1f} degrees (focal length {self.K[1, 1]:.1f} px), {self.fov_by}",
             f"the camera's way is {length:.3g} {unit}",
             f"depth fits the points within {100 * self.alignment_error:.1f} % (median)",
         ]
@@ -118,6 +120,7 @@ class PoseResult:
             "height": self.height,
             "width": self.width,
             "K": self.K.tolist(),
+            "fov_by": self.fov_by,
             "depth_kind": self.depth_kind,
             "scale": self.scale,
             "shift": self.shift,
@@ -154,6 +157,7 @@ def load_poses(path: str | Path) -> PoseResult:
             height=int(held["height"]),
             width=int(held["width"]),
             K=np.array(held["K"], dtype=np.float64),
+            fov_by=str(held["fov_by"]),
             world_from_camera=np.array(held["world_from_camera"], dtype=np.float64),
             times_s=np.array(held["times_s"], dtype=np.float64),
             registered=tuple(int(index) for index in held["registered"]),

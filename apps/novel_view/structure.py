@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,9 +18,14 @@ _FEATURES = 2048
 _OVERLAP = 8  # neighbours that a frame is matched with; and besides those 1, 2, 4, ... frames away
 _CHUNK = 8  # pictures between two signs of progress
 _MIN_MATCHES = 50
-_HOMOGRAPHY_PX = 1.5
+_HOMOGRAPHY_PX = 1.0
 # Residual beyond a turn or zoom of the camera that noise does not explain, in pixels of the matched pictures.
-_MIN_PARALLAX_PX = 1.0
+_MIN_PARALLAX_PX = 0.7
+# Focal length over the longest side: from a fisheye-like 118 degrees across to a telephoto lens of 14.
+_FOCAL_RATIOS = (0.3, 4.0)
+_MIN_FRAMES = 3
+ASSUMED_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
+FovBy = Literal["given", "found", "assumed"]
 Progress = Callable[[str, int], None]
 
 
@@ -48,6 +53,7 @@ class Structure:
         colors: uint8 `[M, 3]`.
         observations: Frame index -> what it saw.
         reprojection_px: Mean error in the matched pictures.
+        fov_by: Where K comes from: `given`, `found`, or `assumed` where it could not be found.
     """
 
     camera_from_world: dict[int, np.ndarray]
@@ -56,6 +62,7 @@ class Structure:
     colors: np.ndarray
     observations: dict[int, Observations]
     reprojection_px: float
+    fov_by: FovBy
 
 
 def map_pictures(
@@ -69,7 +76,7 @@ def map_pictures(
         height: Of the pictures.
         width: Of the pictures.
         fov_deg: Vertical field of view, if it is known; else it is found too.
-        on_progress: Told a stage and how many frames it has done.
+        on_progress: Told a stage and how far in the clip it is, in frames.
 
     Raises:
         ImportError: pycolmap is not installed.
@@ -84,17 +91,36 @@ def map_pictures(
     pairing = pycolmap.SequentialPairingOptions()
     pairing.overlap = _OVERLAP
     pycolmap.match_sequential(database, pairing_options=pairing, device=pycolmap.Device.cpu)
-    on_progress("match", len(frames))
+    on_progress("match", frames[-1] + 1)
     motion_px, parallax_px = measure_motion(pycolmap, database)
     if parallax_px < _MIN_PARALLAX_PX:
         raise ValueError(_no_motion(motion_px, parallax_px, width))
+    models = _map(pycolmap, folder, database, frames, fov_deg is None, on_progress)
+    fov_by: FovBy = "found" if fov_deg is None else "given"
+    if not models and fov_deg is None:
+        # A short way tells too little of the lens; with a likely one it tells the cameras all the same.
+        _assume_fov(pycolmap, database, height, width)
+        models = _map(pycolmap, folder, database, frames, False, on_progress)
+        fov_by = "assumed"
+    if not models:
+        raise ValueError(
+            f"poses: no two frames of the clip gave a beginning (parallax {parallax_px:.1f} px of {width}); give "
+            "--fov, a smaller --match-every, or --method odometry"
+        )
+    return _structure(max(models.values(), key=lambda model: model.num_reg_images()), fov_by)
+
+
+def _map(
+    pycolmap: Any, folder: Path, database: Path, frames: Sequence[int], find_fov: bool, on_progress: Progress
+) -> dict[int, Any]:
+    """COLMAP's incremental mapping; models, none if no pair of frames gave a beginning."""
     options = pycolmap.IncrementalPipelineOptions()
     options.multiple_models = False
-    options.min_model_size = 3
     options.random_seed = 0
-    if fov_deg is not None:
-        options.ba_refine_focal_length = False
-        options.mapper.abs_pose_refine_focal_length = False
+    options.num_threads = 1  # the same cameras in every run
+    options.min_focal_length_ratio, options.max_focal_length_ratio = _FOCAL_RATIOS
+    options.ba_refine_focal_length = find_fov
+    options.mapper.abs_pose_refine_focal_length = find_fov
     (folder / "models").mkdir(exist_ok=True)
     counter = itertools.count(3)  # it begins with a pair
     models = pycolmap.incremental_mapping(
@@ -102,14 +128,24 @@ def map_pictures(
         folder / "images",
         folder / "models",
         options,
-        next_image_callback=lambda: on_progress("map", min(len(frames), next(counter))),
+        next_image_callback=lambda: on_progress("map", frames[min(len(frames), next(counter)) - 1] + 1),
     )
-    if not models:
-        raise ValueError(
-            f"poses: no two frames of the clip gave a beginning (parallax {parallax_px:.1f} px of {width}); try a "
-            "smaller --every, --fov, or --method odometry"
-        )
-    return _structure(max(models.values(), key=lambda model: model.num_reg_images()))
+    whole = {}
+    for number, model in models.items():
+        camera = next(iter(model.cameras.values()))
+        ratio = camera.mean_focal_length() / max(camera.width, camera.height)
+        if model.num_reg_images() >= _MIN_FRAMES and _FOCAL_RATIOS[0] < ratio < _FOCAL_RATIOS[1]:
+            whole[number] = model
+    return whole
+
+
+def _assume_fov(pycolmap: Any, database: Path, height: int, width: int) -> None:
+    focal_px = intrinsics(ASSUMED_FOV_DEG, height, width)[0, 0]
+    with pycolmap.Database.open(database) as held:
+        camera = held.read_camera(1)
+        camera.params = [focal_px, width / 2, height / 2]
+        camera.has_prior_focal_length = True
+        held.update_camera(camera)
 
 
 def _extract(
@@ -142,7 +178,7 @@ def _extract(
             device=pycolmap.Device.cpu,
         )
         reader.existing_camera_id = 1
-        on_progress("features", start + len(names))
+        on_progress("features", frames[start + len(names) - 1] + 1)
 
 
 def picture_name(index: int) -> str:
@@ -187,7 +223,7 @@ def _no_motion(motion_px: float, parallax_px: float, width: int) -> str:
     return f"poses: the camera did not move: {how}; a clip filmed from a place that changes is needed"
 
 
-def _structure(model: Any) -> Structure:
+def _structure(model: Any, fov_by: FovBy) -> Structure:
     """Plain arrays of pycolmap's reconstruction."""
     ids = sorted(model.points3D)
     row_of = {point_id: row for row, point_id in enumerate(ids)}
@@ -209,4 +245,5 @@ def _structure(model: Any) -> Structure:
         np.array([model.points3D[point_id].color for point_id in ids], dtype=np.uint8).reshape(-1, 3),
         observations,
         float(model.compute_mean_reprojection_error()),
+        fov_by,
     )

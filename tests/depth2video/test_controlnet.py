@@ -22,7 +22,7 @@ def unet(svd_folder: Path) -> ControlledUNet:
     return load_model(ControlledUNet, svd_folder / "unet", torch.float32, CPU)
 
 
-def inputs(unet: ControlledUNet) -> tuple[torch.Tensor, ...]:
+def inputs(unet: ControlledUNet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(0)
     width = dict(unet.config)["cross_attention_dim"]
     sample = torch.randn(1, FRAMES, dict(unet.config)["in_channels"], SIDE, SIDE, generator=rng)

@@ -50,7 +50,8 @@ def control(count: int, first: int = 0) -> Iterator[np.ndarray]:
         yield np.repeat(grey[..., None], 3, 2)
 
 
-REQUEST = Request(image=np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+IMAGE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+REQUEST = Request(image=IMAGE)
 
 
 def clip(generator: SmallGenerator, count: int, request: Request = REQUEST) -> np.ndarray:
@@ -61,12 +62,12 @@ def test_the_first_frame_is_the_given_one_and_every_control_has_its_frame() -> N
     for count in (1, 2, 4, 5, 9):
         frames = clip(SmallGenerator(network(), SPEC), count)
         assert frames.shape == (count, HEIGHT, WIDTH, 3)
-        assert np.array_equal(frames[0], REQUEST.image)
+        assert np.array_equal(frames[0], IMAGE)
 
 
 def test_a_network_that_says_nothing_holds_the_frame_still() -> None:
     frames = clip(SmallGenerator(network(moves=False), SPEC), 9)
-    assert (frames == REQUEST.image).all()
+    assert (frames == IMAGE).all()
 
 
 def test_a_later_process_goes_on_to_the_same_bytes() -> None:
@@ -108,7 +109,7 @@ def test_the_control_s_motion_moves_the_picture_by_its_gain() -> None:
     inside = np.s_[10:18, 9:15]  # of the square in frame 2, six pixels on
     moved_by = (smooth[inside].astype(float) - frames[2][inside]).mean() / (255 / (WIDTH - 1))
     assert 4 < moved_by < 8
-    assert (clip(SmallGenerator(made, SPEC), 3, replace(REQUEST, control_scale=0.0)) == REQUEST.image).all()
+    assert (clip(SmallGenerator(made, SPEC), 3, replace(REQUEST, control_scale=0.0)) == IMAGE).all()
 
 
 def test_sampling_moves_a_picture_by_the_flow() -> None:
@@ -122,7 +123,7 @@ def test_sampling_moves_a_picture_by_the_flow() -> None:
 
 def test_prediction_is_differentiable_and_of_the_new_frames_alone() -> None:
     made = network().requires_grad_(True)
-    known = control_pixels(np.stack([REQUEST.image] * 2))[None]
+    known = control_pixels(np.stack([IMAGE] * 2))[None]
     new = predict_frames(made, SPEC, known, control_pixels(np.stack(list(control(4))))[None])
     assert new.rgb.shape == (1, 2, 3, HEIGHT, WIDTH) and new.flow.shape == (1, 2, 2, HEIGHT, WIDTH)
     new.rgb.sum().backward()

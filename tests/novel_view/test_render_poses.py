@@ -36,6 +36,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
         height=HEIGHT,
         width=WIDTH,
         K=clip.K.numpy(),
+        fov_by="given",
         world_from_camera=clip.world_from_camera.numpy(),
         times_s=times,
         registered=tuple(range(FRAMES)),

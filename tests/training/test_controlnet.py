@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ class Spy(nn.Module):
 def test_control_is_what_inference_makes_of_the_same_depth(tmp_path: Path) -> None:
     _, depth_m = scene(3)
     depth_m = depth_m.clamp_max(50)
-    video = DepthVideo(depth_m.numpy(), "metric", np.arange(4) / 25, 25)
+    video = DepthVideo(depth_m.numpy(), "metric", np.arange(4) / 25, Fraction(25))
     source = open_depth(video.save(tmp_path / "depth.npy"))
     wanted = np.stack(list(control_frames(source, choose_range(source, "clip"), 128, 128)))
     made = control_of(depth_m, torch.ones_like(depth_m, dtype=torch.bool))
@@ -323,8 +324,6 @@ def test_lengths_are_the_stages(config: TrainConfig) -> None:
 
 
 def invoke(tmp_path: Path, config: TrainConfig, *arguments: str, **changed: object):
-    from dataclasses import asdict
-
     path = tmp_path / "config.yaml"
     plain = json.loads(json.dumps(asdict(replace(config, **changed))))  # type: ignore[arg-type]
     path.write_text(yaml.safe_dump(plain))

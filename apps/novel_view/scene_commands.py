@@ -1,0 +1,222 @@
+"""`novel-view poses`, `export` and `nerf`: the clip as a scene that other programs can take up.
+
+Exit codes: 2 for a request that can't be done, told before anything heavy loads; 1 for a run that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from depth_engine.cli import told
+from depth_engine.clip_depth import engine_options, take_engine_options
+
+_PATH = click.Path(path_type=Path)
+_TAKE = ("start", "end", "fps", "max_frames")
+_FINDING = ("method", "fov", "match_every", "near", "far")
+_WRITING = ("every", "size", "depth_format", "eval_every", "masks", "sharpen", "cloud_points")
+
+
+def _added(*options: Callable) -> Callable[[Callable], Callable]:
+    def add(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_take_options = _added(
+    click.argument("source", metavar="INPUT"),
+    click.option("--depth", type=_PATH, help="Depth to use: npy, npz, a folder of png or exr, 16-bit grey mkv."),
+    click.option("--depth-kind", help="disparity, depth or metric, where no sidecar says it."),
+    click.option("--start", type=float, help="Start of the part to take, seconds."),
+    click.option("--end", type=float, help="End of the part to take, seconds."),
+    click.option("--fps", type=float, help="Reduce to this frame rate."),
+    click.option("--max-frames", type=int, help="Take this many frames at the most."),
+    click.option("--shots/--no-shots", default=True, help="Find cuts, for the depth.  [default: --shots]"),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+    click.option("--dtype", default="auto", show_default=True, help="auto, float32, float16, bfloat16."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the depth's noise."),
+    click.option("--overwrite", is_flag=True, help="Replace results that exist."),
+    click.option("--quiet", is_flag=True, help="No progress bar, no summary."),
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+)
+_pose_options = _added(
+    click.option("--method", default="colmap", show_default=True, help="colmap, or odometry by pictures and depth."),
+    click.option("--fov", type=float, help="Vertical field of view, degrees; colmap finds it if it is not given."),
+    click.option("--match-every", type=int, help="One frame in so many is matched.  [default: about 6 a second]"),
+    click.option("--near", type=float, help="odometry: distance of the nearest depth value; with --far."),
+    click.option("--far", type=float, help="odometry: distance of the farthest depth value."),
+)
+_export_options = _added(
+    click.option("--poses", type=_PATH, help="Cameras, from `novel-view poses`; else they are found now."),
+    click.option("--every", type=int, default=1, show_default=True, help="Export one frame in so many."),
+    click.option("--size", type=int, help="Longest side of the pictures at the most, pixels."),
+    click.option("--depth-format", default="png16", show_default=True, help="png16 or npy."),
+    click.option(
+        "--eval-every", type=int, default=8, show_default=True, help="Hold out one exported frame in so many."
+    ),
+    click.option("--masks", type=_PATH, help="Clip or folder of masks, one to a frame: black is not trained on."),
+    click.option("--sharpen/--no-sharpen", default=True, help="Move depth borders to the picture's first."),
+    click.option("--cloud-points", type=int, default=500_000, show_default=True, help="Of points.ply; 0: none."),
+)
+
+
+@click.command()
+@_take_options
+@_pose_options
+@click.option("-o", "--output", type=_PATH, required=True, help="File to write, .json.")
+@engine_options()
+def poses(source: str, quiet: bool, debug: bool, **given: Any) -> None:
+    """Find the camera of every frame of INPUT, and how its depth fits the scene."""
+    with told(debug, 2):
+        from novel_view.scene_plans import plan_poses
+
+        engine = take_engine_options(given)
+        job = _job(source, given, given.pop("output"))
+        finding = _taken(given, _FINDING)
+        plan = plan_poses(job, engine=engine, every=finding.pop("match_every"), **finding, **given)
+    found, _ = _shown(plan.job, plan.run, quiet, debug)
+    if not quiet:
+        _say(plan.notes, [*found.report(), str(plan.job.output)])
+
+
+@click.command()
+@_take_options
+@_pose_options
+@_export_options
+@click.option("-o", "--output", type=_PATH, required=True, help="Folder to write.")
+@engine_options()
+def export(source: str, quiet: bool, debug: bool, **given: Any) -> None:
+    """Write INPUT as a nerfstudio data set, with point clouds and cameras for COLMAP and Blender."""
+    with told(debug, 2):
+        plan = _export_plan(source, given, given.pop("output"))
+    dataset, found = _shown(plan.job, plan.run, quiet, debug)
+    if not quiet:
+        _say(plan.notes, [*found.report(), *_described(dataset)])
+
+
+@click.command()
+@_take_options
+@_pose_options
+@_export_options
+@click.option("-o", "--output", type=_PATH, required=True, help="Folder to write.")
+@click.option("--iterations", type=int, default=30_000, show_default=True, help="Training steps.")
+@click.option("--small", is_flag=True, help="A small field, for two CPU cores and minutes.")
+@click.option("--use-depth/--no-depth-loss", default=True, help="Train with the depth.  [default: --use-depth]")
+@click.option(
+    "--evaluate/--no-evaluate", default=True, help="Score held-out frames: PSNR, SSIM.  [default: --evaluate]"
+)
+@click.option(
+    "--path",
+    default="clip",
+    show_default=True,
+    help="Camera of the rendered clip: clip, a path's name, or .json (key frames, or nerfstudio's camera path).",
+)
+@click.option("--amplitude", type=float, help="Of a path by its name: per cent of the median depth.  [default: 8]")
+@click.option("--period", type=float, help="Likewise, seconds of a swing or a one-way move.  [default: 4]")
+@engine_options()
+def nerf(source: str, quiet: bool, debug: bool, output: Path, **given: Any) -> None:
+    """Train a NeRF on INPUT, a clip or a folder of `novel-view export`, and render it along a path."""
+    with told(debug, 2):
+        from novel_view.scene_plans import plan_nerf
+
+        chosen = {
+            **_taken(given, ("iterations", "small", "use_depth", "evaluate", "path", "amplitude", "period")),
+            "device": given["device"],
+            "overwrite": given["overwrite"],
+        }
+        folder = Path(source)
+        made = not (folder / "transforms.json").exists()
+        data = _export_plan(source, given, output.with_name(f"{output.name}.dataset")) if made else folder
+        plan = plan_nerf(data, output, **chosen)
+    result = _trained(plan, quiet, debug)
+    if not quiet:
+        scores = [f"{name} {result.report[name]:.3f}" for name in ("psnr", "ssim") if name in result.report]
+        _say(plan.notes, [*(["held-out frames: " + ", ".join(scores)] if scores else []), str(result.video)])
+
+
+def _job(source: str, given: dict[str, Any], output: Path) -> Any:
+    from depth_engine.derived_clip import ClipJob
+
+    take = _taken(given, _TAKE)
+    return ClipJob(
+        source,
+        output=output,
+        start_s=take["start"],
+        end_s=take["end"],
+        fps=take["fps"],
+        max_frames=take["max_frames"],
+        overwrite=given.pop("overwrite"),
+    )
+
+
+def _export_plan(source: str, given: dict[str, Any], output: Path) -> Any:
+    from novel_view.nerf_dataset import DatasetOptions
+    from novel_view.scene_plans import plan_export
+
+    engine = take_engine_options(given)
+    writing = _taken(given, _WRITING)
+    options = DatasetOptions(side_px=writing.pop("size"), **writing)
+    finding = _taken(given, _FINDING)
+    finding["every"] = finding.pop("match_every")
+    return plan_export(_job(source, given, output), options=options, engine=engine, **finding, **given)
+
+
+def _taken(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """These arguments, taken out of the others."""
+    return {name: given.pop(name) for name in names}
+
+
+def _shown(job: Any, run: Callable, quiet: bool, debug: bool) -> Any:
+    """Run with a bar for each stage."""
+    from depth_engine.video import probe
+
+    with told(debug, 1), _bars(quiet) as show:
+        total = job.expected_frames(probe(job.source))
+        return run(lambda stage: lambda done: show(stage, done, total))
+
+
+def _trained(plan: Any, quiet: bool, debug: bool) -> Any:
+    """Run `nerf` with a bar for each stage: frames of the clip, steps of the training, pictures."""
+    with told(debug, 1), _bars(quiet) as show:
+        return plan.run(lambda stage: lambda done: show(stage, done, None), show)
+
+
+@contextmanager
+def _bars(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
+    """One bar at a time; yields show(stage, done, total or None)."""
+    from depth_engine.progress import frame_progress
+
+    with ExitStack() as stack:
+        current: str | None = None
+        bar: Callable[[int], None] = lambda done: None  # noqa: E731
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            nonlocal current, bar
+            if stage != current:
+                stack.close()
+                current, bar = stage, stack.enter_context(frame_progress(total, quiet=quiet))(stage)
+            bar(done)
+
+        yield show
+
+
+def _described(dataset: Any) -> list[str]:
+    return [
+        f"{dataset.frames} frames exported, {dataset.held_out} of them held out; "
+        f"{100 * dataset.unknown_share:.1f} % of the pixels have no depth",
+        f"{dataset.folder}: ns-train depth-video-nerfacto --data {dataset.folder}",
+    ]
+
+
+def _say(notes: tuple[str, ...], lines: list[str]) -> None:
+    for note in notes:
+        click.echo(f"note: {note}")
+    for line in lines:
+        click.echo(line)

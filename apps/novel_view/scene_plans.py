@@ -1,0 +1,343 @@
+"""What `novel-view poses`, `export` and `nerf` do: check everything, then run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depth_engine.atomic import check_writable, refuse_existing
+from depth_engine.depth_source import DepthSource
+from depth_engine.derived_clip import ClipJob
+from depth_engine.settings import known_name
+from depth_engine.take import check_source
+from depth_engine.video import VideoInfo, probe
+from novel_view.cameras import Camera, intrinsics, opengl_from_opencv
+from novel_view.nerf_dataset import Dataset, DatasetOptions, check_same_depth, export_dataset
+from novel_view.path_files import load_path
+from novel_view.paths import PATHS, NamedPath
+from novel_view.paths import Path as CameraPath
+from novel_view.placement import Placement, place
+from novel_view.pose_estimation import estimate_poses
+from novel_view.poses import METHODS, PoseResult, load_poses
+from novel_view.render_command import DEFAULT_FOV_DEG, DepthChoice, choose_depth
+from novel_view.rendering import SourceFrame, view_camera
+
+if TYPE_CHECKING:
+    from novel_view.nerf_command import NerfResult
+
+# name of a stage -> told how many frames it has done
+Begin = Callable[[str], Callable[[int], None]]
+CLIP_PATH = "clip"
+
+
+@dataclass(frozen=True)
+class PosesPlan:
+    """`novel-view poses`, checked.
+
+    Attributes:
+        job: The part of the clip; its output is the poses file.
+        info: Of the clip.
+        depth: Where it comes from.
+        method: `colmap` or `odometry`.
+        fov_deg: Vertical field of view; None: found.
+        every: One frame in so many is matched.
+        placement: Where odometry puts depth in space.
+        notes: For the user.
+    """
+
+    job: ClipJob
+    info: VideoInfo
+    depth: DepthChoice
+    method: str
+    fov_deg: float | None
+    every: int | None
+    placement: Placement | None
+    notes: tuple[str, ...]
+
+    def run(self, begin: Begin) -> tuple[PoseResult, DepthSource]:
+        """Find the cameras and save them; they, and the depth they go with."""
+        depth = self.depth.get(begin("depth"))
+        output = self.job.output
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as work:
+            poses = estimate_poses(
+                self.job,
+                self.info,
+                depth,
+                method=self.method,
+                fov_deg=self.fov_deg,
+                every=self.every,
+                placement=self.placement,
+                work=Path(work) / "colmap",
+                on_progress=_stages(begin),
+            )
+        poses.save(output, overwrite=self.job.overwrite)
+        return poses, depth
+
+
+def _stages(begin: Begin) -> Callable[[str, int], None]:
+    bars: dict[str, Callable[[int], None]] = {}
+
+    def on_progress(stage: str, done: int) -> None:
+        if stage not in bars:
+            bars[stage] = begin(stage)
+        bars[stage](done)
+
+    return on_progress
+
+
+def plan_poses(
+    job: ClipJob,
+    *,
+    method: str,
+    fov: float | None,
+    every: int | None,
+    near: float | None,
+    far: float | None,
+    depth: Path | None,
+    depth_kind: str | None,
+    engine: Mapping[str, Any],
+    shots: bool,
+    device: str,
+    dtype: str,
+    seed: int,
+) -> PosesPlan:
+    """Check all that can be checked before anything heavy loads.
+
+    Raises:
+        ValueError: Names the option, the value and what is accepted.
+        OSError: A file is missing or in the way.
+    """
+    known_name("--method", method, METHODS)
+    if fov is not None:
+        intrinsics(fov, 2, 2)
+    if every is not None and every < 1:
+        raise ValueError(f"--match-every: {every} is not accepted; give a number of frames from 1 up")
+    _check_json(job)
+    if method == "colmap" and importlib.util.find_spec("pycolmap") is None:
+        raise ValueError("pycolmap is not installed: pip install 'depth-engine[nerf]', or use --method odometry")
+    if method == "colmap" and (near is not None or far is not None):
+        raise ValueError("--near, --far: are for --method odometry; colmap finds where depth lies")
+    info = check_source(job)
+    choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
+    notes = list(choice.notes)
+    placement = None
+    if method == "odometry":
+        placement = place(choice.kind, near, far)
+        if placement.by == "default":
+            notes.append("relative depth was placed by default, nearest 1, farthest 10; --near and --far say otherwise")
+        if fov is None:
+            fov = DEFAULT_FOV_DEG
+            notes.append(f"the field of view was taken for {fov:g} degrees; --fov says otherwise")
+    check_writable(job.output.parent)
+    return PosesPlan(job, info, choice, method, fov, every, placement, tuple(notes))
+
+
+def _check_json(job: ClipJob) -> None:
+    if job.output.suffix.lower() != ".json":
+        raise ValueError(f"-o/--output: {job.output.name!r} does not end in .json, what poses are written to")
+    refuse_existing(job.output, job.overwrite)
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """`novel-view export`, checked.
+
+    Attributes:
+        poses: Cameras, or how they are to be found.
+        depth: Where it comes from, if the cameras are known.
+        job: The part of the clip; its output is the folder.
+        options: What is written.
+    """
+
+    poses: PoseResult | PosesPlan
+    depth: DepthChoice
+    job: ClipJob
+    options: DatasetOptions
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the user."""
+        return self.poses.notes if isinstance(self.poses, PosesPlan) else self.depth.notes
+
+    def run(self, begin: Begin) -> tuple[Dataset, PoseResult]:
+        """Write the data set."""
+        if isinstance(self.poses, PosesPlan):
+            poses, depth = self.poses.run(begin)
+        else:
+            poses, depth = self.poses, self.depth.get(begin("depth"))
+        dataset = export_dataset(
+            self.job,
+            depth,
+            poses,
+            self.job.output,
+            self.options,
+            overwrite=self.job.overwrite,
+            on_frames=begin("export"),
+        )
+        return dataset, poses
+
+
+def plan_export(
+    job: ClipJob,
+    *,
+    poses: Path | None,
+    options: DatasetOptions,
+    depth: Path | None,
+    depth_kind: str | None,
+    engine: Mapping[str, Any],
+    shots: bool,
+    device: str,
+    dtype: str,
+    seed: int,
+    **finding: Any,
+) -> ExportPlan:
+    """Check all that can be checked before anything heavy loads.
+
+    Args:
+        job: The part of the clip; its output is a folder.
+        poses: File of poses; None: they are found, and left beside the folder.
+        options: What is written.
+        depth: See `choose_depth`.
+        depth_kind: See `choose_depth`.
+        engine: See `choose_depth`.
+        shots: See `choose_depth`.
+        device: See `choose_depth`.
+        dtype: See `choose_depth`.
+        seed: See `choose_depth`.
+        finding: What `plan_poses` takes besides.
+
+    Raises:
+        ValueError: Names the option, the value and what is accepted.
+        OSError: A file is missing or in the way.
+    """
+    refuse_existing(job.output, job.overwrite)
+    if options.masks is not None:
+        probe(options.masks)
+    common: dict[str, Any] = {"shots": shots, "device": device, "dtype": dtype, "seed": seed}
+    if poses is None:
+        output = job.output.with_name(f"{job.output.name}.poses.json")
+        found = plan_poses(
+            _renamed(job, output), depth=depth, depth_kind=depth_kind, engine=engine, **common, **finding
+        )
+        return ExportPlan(found, found.depth, job, options)
+    given = [name for name in ("fov", "near", "far") if finding[name] is not None]
+    if given:
+        raise ValueError(f"--{given[0]}: the poses say it already; leave it out")
+    held = load_poses(poses)
+    info = check_source(job)
+    choice = choose_depth(job, info, depth, depth_kind, engine, **common)
+    if isinstance(choice.origin, DepthSource):
+        check_same_depth(choice.origin, held)
+    if (info.height, info.width) != (held.height, held.width):
+        raise ValueError(f"--poses: are of {held.width}x{held.height}, the clip is {info.width}x{info.height}")
+    check_writable(job.output.parent)
+    return ExportPlan(held, choice, job, options)
+
+
+def _renamed(job: ClipJob, output: Path) -> ClipJob:
+    return ClipJob(
+        job.source,
+        output=output,
+        start_s=job.start_s,
+        end_s=job.end_s,
+        fps=job.fps,
+        max_frames=job.max_frames,
+        overwrite=job.overwrite,
+    )
+
+
+@dataclass(frozen=True)
+class NerfPlan:
+    """`novel-view nerf`, checked.
+
+    Attributes:
+        data: A data set, or how it is to be made.
+        output: Folder to write.
+        path: Camera path; None: the clip's own cameras.
+        viewer_path: Camera path of nerfstudio's viewer, instead.
+        training: What `nerf_command.train_nerf` takes besides.
+    """
+
+    data: Path | ExportPlan
+    output: Path
+    path: CameraPath | None
+    viewer_path: Path | None
+    training: Mapping[str, Any]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the user."""
+        return self.data.notes if isinstance(self.data, ExportPlan) else ()
+
+    def run(self, begin: Begin, on_training: Callable[[str, int, int], None]) -> NerfResult:
+        """Make the data set if need be, train, render."""
+        from novel_view.nerf_command import train_nerf
+
+        folder = self.data.run(begin)[0].folder if isinstance(self.data, ExportPlan) else self.data
+        cameras = None if self.path is None else moved_cameras(folder, self.path)
+        return train_nerf(
+            folder, self.output, path_json=self.viewer_path, cameras=cameras, on_progress=on_training, **self.training
+        )
+
+
+def plan_nerf(
+    data: Path | ExportPlan,
+    output: Path,
+    *,
+    path: str,
+    amplitude: float | None,
+    period: float | None,
+    **training: Any,
+) -> NerfPlan:
+    """Check all that can be checked before anything heavy loads.
+
+    Args:
+        data: A data set, or how it is to be made.
+        output: Folder to write.
+        path: `clip`, a path's name, or a file of key frames or of nerfstudio's viewer.
+        amplitude: Of a path by its name, per cent of the median depth.
+        period: Likewise, seconds.
+        training: What `nerf_command.train_nerf` takes besides.
+
+    Raises:
+        ValueError: Names the option, the value and what is accepted.
+        OSError: A file is missing or in the way.
+    """
+    if training["iterations"] < 1:
+        raise ValueError(f"--iterations: {training['iterations']} is not accepted; give a number from 1 up")
+    refuse_existing(output, training["overwrite"])
+    if importlib.util.find_spec("nerfstudio") is None:
+        raise ValueError("nerfstudio is not installed: pip install 'depth-engine[nerf]'")
+    swing = {"amplitude_percent": amplitude, "period_s": period}
+    given: dict[str, Any] = {name: value for name, value in swing.items() if value is not None}
+    camera_path: CameraPath | None = None
+    viewer_path: Path | None = None
+    if path.lower().endswith(".json"):
+        camera_path = load_path(Path(path))
+        if "camera_path" in json.loads(Path(path).read_text()):
+            camera_path, viewer_path = None, Path(path)
+    elif path != CLIP_PATH:
+        camera_path = NamedPath(known_name("--path", path, [CLIP_PATH, *PATHS, "a .json file"]), **given)
+    if given and not isinstance(camera_path, NamedPath):
+        raise ValueError(f"--amplitude, --period: are for named paths ({', '.join(PATHS)}), not for --path {path}")
+    check_writable(output.parent)
+    return NerfPlan(data, output, camera_path, viewer_path, training)
+
+
+def moved_cameras(folder: Path, path: CameraPath) -> list[Camera]:
+    """A path along the cameras of a data set: one camera to each of its frames, in its world."""
+    meta = json.loads((folder / "transforms.json").read_text())
+    K = np.array([[meta["fl_x"], 0, meta["cx"]], [0, meta["fl_y"], meta["cy"]], [0, 0, 1]])
+    cameras = []
+    for row in meta["frames"]:
+        here = Camera(K, opengl_from_opencv(np.array(row["transform_matrix"])), int(meta["h"]), int(meta["w"]))
+        frame = SourceFrame(row["frame"], row["time_s"], np.empty(0), np.empty(0), here, False)
+        cameras.append(view_camera(frame, path, meta["median_depth"]))
+    return cameras
