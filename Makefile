@@ -14,7 +14,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[all]"
 	touch $@
 
-demo: $(VENV)/installed
+# The demo needs none of the heavy extras.
+$(VENV)/demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -f $(VENV)/installed || $(BIN)/python -m pip install -q -c constraints.txt -e ".[footage]"
+	touch $@
+
+demo: $(VENV)/demo
 	set -e; CLIP="$(if $(VIDEO),$(VIDEO),$(FOOTAGE))"; NAME=$$(basename "$$CLIP"); DEMO="$(OUT)/$${NAME%.*}"; \
 	$(BIN)/depth-engine estimate "$$CLIP" -o "$(OUT)" --overwrite; \
 	SHOT=$$($(BIN)/python tools/longest_shot.py "$$CLIP" "$$DEMO/depth.json" "$$DEMO/look.png"); \

@@ -13,6 +13,7 @@ import click
 
 from depth_engine.cli import OneLineGroup, told
 from depth_engine.clip_depth import engine_options, take_engine_options
+from novel_view.scene_commands import export, nerf, poses
 
 _OUTPUT = click.Path(path_type=Path)
 
@@ -166,6 +167,10 @@ def _run(plan: Any, quiet: bool, debug: bool) -> None:
         for note in notes:
             click.echo(f"note: {note}")
         click.echo(f"{plan.job.output}: {', '.join(path.name for path in outputs[1:])} beside it")
+
+
+for _command in (poses, export, nerf):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Odometry:
         height, width = grey.shape
         free = np.full(grey.shape, 255, np.uint8)
         for column, row in (self._pixels - 0.5).round().astype(int):
-            cv2.circle(free, (int(column), int(row)), _SPACING_PX, 0, -1)
+            cv2.circle(free, (int(column), int(row)), _SPACING_PX, (0,), -1)
         wanted = _POINTS - len(self._points)
         corners = cv2.goodFeaturesToTrack(grey, wanted, 0.005, _SPACING_PX, mask=free)
         if corners is None:

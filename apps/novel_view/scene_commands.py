@@ -107,6 +107,7 @@ def export(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 @_export_options
 @click.option("-o", "--output", type=_PATH, required=True, help="Folder to write.")
 @click.option("--iterations", type=int, default=30_000, show_default=True, help="Training steps.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training at its last checkpoint.")
 @click.option("--small", is_flag=True, help="A small field, for two CPU cores and minutes.")
 @click.option("--use-depth/--no-depth-loss", default=True, help="Train with the depth.  [default: --use-depth]")
 @click.option(
@@ -121,7 +122,7 @@ def export(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 @click.option("--amplitude", type=float, help="Of a path by its name: per cent of the median depth.  [default: 8]")
 @click.option("--period", type=float, help="Likewise, seconds of a swing or a one-way move.  [default: 4]")
 @engine_options()
-def nerf(source: str, quiet: bool, debug: bool, output: Path, **given: Any) -> None:
+def nerf(source: str, quiet: bool, debug: bool, output: Path, resume: bool, **given: Any) -> None:
     """Train a NeRF on INPUT, a clip or a folder of `novel-view export`, and render it along a path."""
     with told(debug, 2):
         from novel_view.scene_plans import plan_nerf
@@ -130,6 +131,7 @@ def nerf(source: str, quiet: bool, debug: bool, output: Path, **given: Any) -> N
             **_taken(given, ("iterations", "small", "use_depth", "evaluate", "path", "amplitude", "period")),
             "device": given["device"],
             "overwrite": given["overwrite"],
+            "resume": resume,
         }
         folder = Path(source)
         made = not (folder / "transforms.json").exists()

@@ -23,7 +23,10 @@ _HOMOGRAPHY_PX = 1.0
 _MIN_PARALLAX_PX = 0.7
 # Focal length over the longest side: from a fisheye-like 118 degrees across to a telephoto lens of 14.
 _FOCAL_RATIOS = (0.3, 4.0)
+# First guesses: a phone held level, an action camera, a longer lens. From a bad one the way is not found.
+_FIRST_FOCAL_RATIOS = (0.75, 0.5, 1.2)
 _MIN_FRAMES = 3
+_ENOUGH = 0.8  # share of the frames that makes other guesses needless
 ASSUMED_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
 FovBy = Literal["given", "found", "assumed"]
 Progress = Callable[[str, int], None]
@@ -90,30 +93,56 @@ def map_pictures(
     _extract(pycolmap, database, folder / "images", frames, height, width, fov_deg, on_progress)
     pairing = pycolmap.SequentialPairingOptions()
     pairing.overlap = _OVERLAP
-    pycolmap.match_sequential(database, pairing_options=pairing, device=pycolmap.Device.cpu)
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = 0
+    pycolmap.match_sequential(
+        database, pairing_options=pairing, verification_options=verification, device=pycolmap.Device.cpu
+    )
     on_progress("match", frames[-1] + 1)
     motion_px, parallax_px = measure_motion(pycolmap, database)
     if parallax_px < _MIN_PARALLAX_PX:
         raise ValueError(_no_motion(motion_px, parallax_px, width))
-    models = _map(pycolmap, folder, database, frames, fov_deg is None, on_progress)
-    fov_by: FovBy = "found" if fov_deg is None else "given"
-    if not models and fov_deg is None:
-        # A short way tells too little of the lens; with a likely one it tells the cameras all the same.
-        _assume_fov(pycolmap, database, height, width)
-        models = _map(pycolmap, folder, database, frames, False, on_progress)
-        fov_by = "assumed"
-    if not models:
+    model, fov_by = _best_model(pycolmap, folder, database, frames, height, width, fov_deg, on_progress)
+    if model is None:
         raise ValueError(
             f"poses: no two frames of the clip gave a beginning (parallax {parallax_px:.1f} px of {width}); give "
             "--fov, a smaller --match-every, or --method odometry"
         )
-    return _structure(max(models.values(), key=lambda model: model.num_reg_images()), fov_by)
+    return _structure(model, fov_by)
+
+
+def _best_model(
+    pycolmap: Any,
+    folder: Path,
+    database: Path,
+    frames: Sequence[int],
+    height: int,
+    width: int,
+    fov_deg: float | None,
+    on_progress: Progress,
+) -> tuple[Any, FovBy]:
+    """The model with most frames: from several first guesses of the focal length, if it is to be found."""
+    if fov_deg is not None:
+        return _map(pycolmap, folder, database, frames, False, on_progress), "given"
+    best = None
+    for ratio in _FIRST_FOCAL_RATIOS:
+        _set_focal(pycolmap, database, ratio * max(height, width))
+        model = _map(pycolmap, folder, database, frames, True, on_progress)
+        if model is not None and (best is None or model.num_reg_images() > best.num_reg_images()):
+            best = model
+        if best is not None and best.num_reg_images() >= _ENOUGH * len(frames):
+            return best, "found"
+    if best is not None:
+        return best, "found"
+    # A short way tells too little of the lens; with a likely one it tells the cameras all the same.
+    _set_focal(pycolmap, database, intrinsics(ASSUMED_FOV_DEG, height, width)[0, 0])
+    return _map(pycolmap, folder, database, frames, False, on_progress), "assumed"
 
 
 def _map(
     pycolmap: Any, folder: Path, database: Path, frames: Sequence[int], find_fov: bool, on_progress: Progress
-) -> dict[int, Any]:
-    """COLMAP's incremental mapping; models, none if no pair of frames gave a beginning."""
+) -> Any:
+    """COLMAP's incremental mapping: its model, or None if no pair of frames gave a beginning."""
     options = pycolmap.IncrementalPipelineOptions()
     options.multiple_models = False
     options.random_seed = 0
@@ -130,21 +159,18 @@ def _map(
         options,
         next_image_callback=lambda: on_progress("map", frames[min(len(frames), next(counter)) - 1] + 1),
     )
-    whole = {}
-    for number, model in models.items():
+    for model in models.values():  # one at the most
         camera = next(iter(model.cameras.values()))
         ratio = camera.mean_focal_length() / max(camera.width, camera.height)
         if model.num_reg_images() >= _MIN_FRAMES and _FOCAL_RATIOS[0] < ratio < _FOCAL_RATIOS[1]:
-            whole[number] = model
-    return whole
+            return model
+    return None
 
 
-def _assume_fov(pycolmap: Any, database: Path, height: int, width: int) -> None:
-    focal_px = intrinsics(ASSUMED_FOV_DEG, height, width)[0, 0]
+def _set_focal(pycolmap: Any, database: Path, focal_px: float) -> None:
     with pycolmap.Database.open(database) as held:
         camera = held.read_camera(1)
-        camera.params = [focal_px, width / 2, height / 2]
-        camera.has_prior_focal_length = True
+        camera.params = [focal_px, *camera.params[1:]]
         held.update_camera(camera)
 
 

@@ -13,6 +13,7 @@ _WINDOW = {
 _BACK_PX = 0.7  # a point that does not come back this near, followed backwards, is lost
 _REPROJECTION_PX = 2.0
 MIN_INLIERS = 20
+_UNDISTORTED = np.zeros(5)
 
 
 def work_picture(rgb: np.ndarray, side_px: int) -> np.ndarray:
@@ -65,7 +66,7 @@ def locate(points: np.ndarray, pixels: np.ndarray, K: np.ndarray) -> tuple[np.nd
         points.astype(np.float64),
         pixels.astype(np.float64),
         K,
-        None,
+        _UNDISTORTED,
         iterationsCount=300,
         reprojectionError=_REPROJECTION_PX,
         confidence=0.9999,
@@ -75,7 +76,7 @@ def locate(points: np.ndarray, pixels: np.ndarray, K: np.ndarray) -> tuple[np.nd
         return None
     inside = np.zeros(len(points), dtype=bool)
     inside[np.asarray(inliers).ravel().astype(np.int64)] = True
-    turn, move = cv2.solvePnPRefineLM(points[inside], pixels[inside], K, None, turn, move)
+    turn, move = cv2.solvePnPRefineLM(points[inside], pixels[inside], K, _UNDISTORTED, turn, move)
     pose = np.eye(4)
     pose[:3, :3] = cv2.Rodrigues(turn)[0]
     pose[:3, 3] = move[:, 0]
