@@ -19,7 +19,6 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio, NerfstudioDataParserConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.utils.data_utils import get_depth_image_from_path
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
@@ -27,41 +26,15 @@ from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
-from nerfstudio.utils.io import load_from_json
 from torch import Tensor, nn
 
+from novel_view.nerf_dataparser import DepthVideoDataParserConfig
 from novel_view.nerf_losses import affine_disparity_loss, depth_confidence, rendered_disparity
 
 METHOD_NAME = "depth-video-nerfacto"
-DATAPARSER_NAME = "depth-video-data"
 DESCRIPTION = "Nerfacto guided by video depth: affine-invariant depth loss; for data sets of `novel-view export`."
 # AlexNet as torchvision names it in torch's cache; LPIPS needs it.
 _ALEXNET = "alexnet-owt-7be5be79.pth"
-
-
-@dataclass
-class DepthVideoDataParserConfig(NerfstudioDataParserConfig):
-    """A nerfstudio data set that says itself which unit its depth has."""
-
-    _target: type = field(default_factory=lambda: DepthVideoDataParser)
-
-
-class DepthVideoDataParser(Nerfstudio):
-    """Reads `depth_unit_scale_factor` of transforms.json; without it the option of that name counts."""
-
-    config: DepthVideoDataParserConfig
-
-    def _generate_dataparser_outputs(self, split: str = "train") -> DataparserOutputs:
-        outputs = super()._generate_dataparser_outputs(split)
-        data = self.config.data
-        unit = load_from_json(data if data.suffix == ".json" else data / "transforms.json").get(
-            "depth_unit_scale_factor"
-        )
-        if unit is not None:
-            if not isinstance(unit, int | float) or not unit > 0:
-                raise ValueError(f"depth_unit_scale_factor: {unit!r} in {data} is not accepted; give a number above 0")
-            outputs.metadata["depth_unit_scale_factor"] = float(unit)
-        return outputs
 
 
 class DepthVideoDataset(InputDataset):
