@@ -41,7 +41,7 @@ def align(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def depth_loss(
-    prediction: Tensor, target: Tensor, valid: Tensor, last_known: Tensor | None, config: TrainConfig
+    prediction: Tensor, target: Tensor, valid: Tensor, last: tuple[Tensor, Tensor] | None, config: TrainConfig
 ) -> Tensor:
     """L1 on pixels as they are and after alignment, on spatial differences, and on frame-to-frame differences.
 
@@ -49,7 +49,7 @@ def depth_loss(
         prediction: `[B, T, H, W]`.
         target: `[B, T, H, W]`.
         valid: bool `[B, T, H, W]`.
-        last_known: Target of the frame before the first, `[B, 1, H, W]`, or None: ties the seam.
+        last: Error `[B, 1, H, W]` of the known frame before the first and where it is valid, or None: ties the seam.
         config: Its `affine_weight` weighs the loss after alignment, free of scale and shift; its `gradient_weight` the
             spatial differences at four scales, after alignment; its `temporal_weight` the frame-to-frame differences.
     """
@@ -62,11 +62,11 @@ def depth_loss(
         across_mean = masked_mean(across, valid[..., step:] & valid[..., :-step])
         down_mean = masked_mean(down, valid[..., step:, :] & valid[..., :-step, :])
         loss = loss + config.gradient_weight * (across_mean + down_mean) / 8
-    # The known frame has no error, so a step in the error at the seam is a step in the depth.
+    # A step in the error at the seam is a step in the depth.
     series, known = error, valid
-    if last_known is not None:
-        series = torch.cat([torch.zeros_like(last_known), error], dim=1)
-        known = torch.cat([torch.ones_like(valid[:, :1]), valid], dim=1)
+    if last is not None:
+        series = torch.cat([last[0], error], dim=1)
+        known = torch.cat([last[1], valid], dim=1)
     if series.shape[1] > 1:
         change = (series[:, 1:] - series[:, :-1]).abs()
         loss = loss + config.temporal_weight * masked_mean(change, known[:, 1:] & known[:, :-1])

@@ -21,6 +21,13 @@ from training.config import Stage, TrainConfig
 from training.draws import uniform, whole
 from training.loss import depth_loss, masked_mean
 
+# Of a context's error, the share that the target of each new frame keeps of the frame before it: half after seven.
+CARRIED = 0.9
+# The error is blurred over this share of the picture's shorter side.
+BLUR_SHARE = 6
+# Standard deviation of the uneven error that true context is given; depth is in [-1, 1].
+UNEVEN = 0.08
+
 
 @dataclass
 class DepthModel:
@@ -112,6 +119,43 @@ def follow_context(target: Tensor, context: Tensor, valid: Tensor) -> Tensor:
     return target * scale[..., None, None] + shift.clamp(-0.2, 0.2)[..., None, None]
 
 
+def carry_error(target: Tensor, context: Tensor, valid: Tensor) -> Tensor:
+    """The target of the new frames with what the context has wrong in the large, fading from frame to frame.
+
+    Without it the truth asks for a jump where the context ends. Only a blurred error is carried: it stays in place
+    while the picture moves, so anything finer would leave ghosts.
+
+    Args:
+        target: Truth in the context's scale and shift, `[B, T, H, W]`.
+        context: Depth of the first k frames as given to the model, `[B, k, H, W]`.
+        valid: bool `[B, T, H, W]`: where the truth is known.
+    """
+    known = context.shape[1]
+    error = _blurred(context[:, -1] - target[:, known - 1], valid[:, known - 1])[:, None]
+    new = target.shape[1] - known
+    fading = CARRIED ** torch.arange(1, new + 1, dtype=target.dtype, device=target.device)
+    return torch.cat([target[:, :known] + error, target[:, known:] + error * fading[:, None, None]], dim=1)
+
+
+def _blurred(values: Tensor, valid: Tensor) -> Tensor:
+    """Means around each pixel of those that are valid, `[B, H, W]`; 0 where there is none."""
+    side = 2 * (min(values.shape[1:]) // (2 * BLUR_SHARE)) + 1
+    weight = valid.to(values.dtype)[:, None]
+    for _ in range(2):  # twice a box: no corners
+        total, share = (
+            F.avg_pool2d(part, side, 1, side // 2, count_include_pad=False)
+            for part in (values[:, None] * weight, weight)
+        )
+        values, weight = (total / share.clamp_min(1e-6))[:, 0], (share > 0).to(values.dtype)
+    return values
+
+
+def _uneven(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """A smooth field `[H, W]` as a context may be wrong: here too near, there too far."""
+    coarse = torch.randn(1, 1, 3, 5, generator=rng) * UNEVEN
+    return F.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)[0, 0]
+
+
 @dataclass(frozen=True)
 class StepDraw:
     """What all clips of a step share, whatever process trains them.
@@ -195,13 +239,18 @@ def one_step_loss(
     if known and draw.own:
         with torch.no_grad():
             context = model.predict(batch.rgb[:, :known], target[:, :0]).clamp(-1, 1)
-        target = follow_context(target, context, batch.valid)
+        target = carry_error(follow_context(target, context, batch.valid), context, batch.valid)
     else:
-        if known:  # a window before this one may have settled on another scale and shift
+        if known:  # a window before this one may have settled on another scale and shift, and not everywhere the same
             scale = torch.tensor([uniform(rng, 0.9, 1.1) for rng in rngs])
             shift = torch.tensor([float(torch.randn((), generator=rng)) * 0.1 for rng in rngs]).clamp(-0.2, 0.2)
             target = target * scale.to(target)[:, None, None, None] + shift.to(target)[:, None, None, None]
         context = target[:, :known]
+        if known:
+            field = torch.stack([_uneven(target.shape[2:], rng) for rng in rngs]).to(target)
+            context = context + field[:, None]
+            target = carry_error(target, context, batch.valid)
     prediction = model.predict(batch.rgb, context)
-    last_known = context[:, -1:] if known else None
-    return depth_loss(prediction, target[:, known:], batch.valid[:, known:], last_known, config)
+    seam = slice(known - 1, known)
+    last = (context[:, -1:] - target[:, seam], batch.valid[:, seam]) if known else None
+    return depth_loss(prediction, target[:, known:], batch.valid[:, known:], last, config)

@@ -19,7 +19,16 @@ from training.batch import Batch
 from training.config import Stage, TrainConfig, load_config
 from training.draws import generator
 from training.loss import align, depth_loss, masked_mean
-from training.objective import DepthModel, StepDraw, diffusion_loss, draw_step, follow_context, one_step_loss
+from training.objective import (
+    CARRIED,
+    DepthModel,
+    StepDraw,
+    carry_error,
+    diffusion_loss,
+    draw_step,
+    follow_context,
+    one_step_loss,
+)
 from training.start import checkpoint_spec, fit_input, start_model
 
 SMALL = load_config("smoke")
@@ -36,25 +45,29 @@ def everywhere(values: Tensor) -> Tensor:
 
 def loss_of(prediction: Tensor, target: Tensor, last: Tensor | None = None, **weights: float) -> Tensor:
     none = {"affine_weight": 0.0, "gradient_weight": 0.0, "temporal_weight": 0.0}
-    return depth_loss(prediction, target, everywhere(target), last, replace(SMALL, **{**none, **weights}))
+    seam = None if last is None else (last, everywhere(last))
+    return depth_loss(prediction, target, everywhere(target), seam, replace(SMALL, **{**none, **weights}))
 
 
 def test_loss_is_zero_at_the_truth_and_sees_seams_and_edges() -> None:
-    target, last = torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16)
+    target, last = torch.rand(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
     all_parts = {"affine_weight": 1.0, "gradient_weight": 1.0, "temporal_weight": 1.0}
     assert loss_of(target, target, last, **all_parts) < 1e-6
     shifted = loss_of(target + 0.1, target, None, **all_parts)
     assert torch.isclose(shifted, torch.tensor(0.1), atol=1e-5), "a constant error is L1 alone"
     assert loss_of(target + 0.1, target, last, temporal_weight=1.0) > shifted, "with a known frame it is a step"
+    carried = loss_of(target + 0.1, target, last + 0.1, **all_parts)
+    assert torch.isclose(carried, shifted), "the known frame was as wrong: no step"
     bump = torch.zeros_like(target)
     bump[..., 4:8, 4:8] = 0.1 * 16 * 16 / 16
     assert loss_of(target + bump, target, gradient_weight=1.0) > shifted, "an edge costs more than its mean"
 
 
 def test_loss_does_not_see_what_is_not_known() -> None:
-    target, last = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16)
+    target = torch.rand(2, 3, 16, 16)
     valid = everywhere(target)
     valid[:, :, 5:9, 2:7] = False
+    last = torch.rand(2, 1, 16, 16), valid[:, :1]
     prediction = target * 0.7 + 0.1 * torch.rand_like(target)
     spoilt = torch.where(valid, prediction, 100.0)
     expected = depth_loss(prediction, target, valid, last, SMALL)
@@ -84,6 +97,23 @@ def test_target_follows_the_scale_and_shift_of_the_context() -> None:
     assert torch.allclose(follow_context(target, spoilt, valid), target * 0.9 + 0.1, atol=1e-4)
     flat = follow_context(target, torch.zeros(3, 2, 12, 12), valid)
     assert (flat.std(dim=(1, 2, 3)) > 0.8 * target.std(dim=(1, 2, 3))).all(), "flat context does not teach flat depth"
+
+
+def test_target_carries_what_the_context_has_wrong_in_the_large() -> None:
+    target = torch.rand(2, 5, 24, 40)
+    valid = everywhere(target)
+    valid[:, :, :4] = False
+    slope = torch.linspace(-0.2, 0.2, 40).expand(24, 40)
+    context = torch.where(valid[:, :2], target[:, :2] + slope, 7.0)
+    carried = carry_error(target, context, valid) - target
+    assert torch.allclose(carried[:, 1, 8:, 8:-8], slope[8:, 8:-8].expand(2, -1, -1), atol=1e-3)
+    for frame in (2, 3, 4):
+        assert torch.allclose(carried[:, frame], carried[:, frame - 1] * CARRIED, atol=1e-6), "fades"
+    checks = torch.where(torch.rand(2, 2, 24, 40) < 0.5, 0.2, -0.2)
+    assert carry_error(target, target[:, :2] + checks, everywhere(target)).sub(target).abs().mean() < 0.05, (
+        "not fine ones"
+    )
+    assert torch.equal(carry_error(target, target[:, :2], valid), target)
 
 
 def test_zero_start_is_the_preconditioner_at_its_noise_level() -> None:
