@@ -49,7 +49,21 @@ def project_depth(
 def multi_frame_consistency(
     depth_m: np.ndarray, K: np.ndarray, world_from_camera: np.ndarray, visible: Sequence[np.ndarray] | None = None
 ) -> float:
-    """MFC: mean |D_{m->n} - D_n| over neighbouring frames m, n = m + 1, in the unit of depth.
+    """MFC: the mean over neighbouring frames of `consistency_by_pair`; pairs that share nothing do not count.
+
+    Raises:
+        ValueError: Shapes disagree, or no pair shares a pixel.
+    """
+    errors = consistency_by_pair(depth_m, K, world_from_camera, visible)
+    if np.isnan(errors).all():
+        raise ValueError("depth_m: no two neighbouring frames share a pixel; check the poses")
+    return float(np.nanmean(errors))
+
+
+def consistency_by_pair(
+    depth_m: np.ndarray, K: np.ndarray, world_from_camera: np.ndarray, visible: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
+    """Mean |D_{m->n} - D_n| of each two neighbouring frames m, n = m + 1, in the unit of depth.
 
     Args:
         depth_m: Aligned planar depth `[T, H, W]`, T >= 2.
@@ -59,22 +73,20 @@ def multi_frame_consistency(
             point of the earlier one falls on.
 
     Returns:
-        The mean over pairs; pairs that share nothing do not count.
+        `[T - 1]`; nan where a pair shares nothing.
 
     Raises:
-        ValueError: Shapes disagree, or no pair shares a pixel.
+        ValueError: Shapes disagree.
     """
     _check(depth_m, K, world_from_camera)
-    errors = []
+    errors = np.full(len(depth_m) - 1, np.nan)
     for n in range(1, len(depth_m)):
         moved, compared = _meet(depth_m, K, world_from_camera, n - 1, n)
         if visible is not None:
             compared &= visible[n - 1]
         if compared.any():
-            errors.append(np.abs(moved - depth_m[n])[compared].mean())
-    if not errors:
-        raise ValueError("depth_m: no two neighbouring frames share a pixel; check the poses")
-    return float(np.mean(errors))
+            errors[n - 1] = np.abs(moved - depth_m[n])[compared].mean()
+    return errors
 
 
 def temporal_alignment_error(depth_m: np.ndarray, K: np.ndarray, world_from_camera: np.ndarray) -> float:

@@ -177,9 +177,24 @@ def score(checkpoint: str, clips: int, frames: int, height: int, width: int, deb
         )
     click.echo("", err=True)
     click.echo(f"{clips} held-out scenes, {frames} frames of {width}x{height}; one scale and shift per clip, cap 80 m")
-    click.echo(f"{'':<22}{'AbsRel':>8}{'delta1':>8}{'jitter':>8}{'MFC [m]':>9}")
+    click.echo(f"{'':<22}{'AbsRel':>8}{'delta1':>8}{'jitter':>8}{'MFC [m]':>9}{'at seams':>10}")
     for name, row in scores.items():
-        click.echo(f"{name:<22}{row.abs_rel:>8.3f}{row.delta1:>8.3f}{row.jitter:>8.4f}{row.mfc_m:>9.3f}")
+        consistency = f"{row.jitter:>8.4f}{row.mfc_m:>9.3f}{row.seam_mfc_m:>10.3f}"
+        click.echo(f"{name:<22}{row.abs_rel:>8.3f}{row.delta1:>8.3f}{consistency}")
+
+
+@main.command()
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Checkpoint folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace a folder that exists.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def average(checkpoints: tuple[Path, ...], output: Path, overwrite: bool, debug: bool) -> None:
+    """Average the weights of CHECKPOINTS: runs that began at the same one often add up to a better one."""
+    with told(debug, 2):
+        from training.average import average_checkpoints
+
+        average_checkpoints(checkpoints, output, overwrite=overwrite)
+    click.echo(f"{output}: the mean of {len(checkpoints)} checkpoints")
 
 
 @main.command()

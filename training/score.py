@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
 from depth_engine import DepthEngine
-from depth_engine.consistency import multi_frame_consistency, visible_pairs
+from depth_engine.consistency import consistency_by_pair, visible_pairs
 from depth_engine.metrics import abs_rel, delta1, depth_from_disparity, evaluate_disparity
+from depth_engine.windows import plan
 from training.scenes import make_clips
 
 # The cap of the KITTI protocol (reference: DepthCrafter's and Video Depth Anything's evaluation code); sky is beyond
@@ -28,12 +30,15 @@ class Score:
         jitter: Mean |change of predicted disparity - change of true disparity| between neighbouring frames, after the
             fit, in shares of the clip's 2-98 % disparity range: what flickers. 0 for a constant would say nothing.
         mfc_m: Multi-frame consistency (`depth_engine.consistency`), metres, where truth shows a still, visible point.
+        seam_mfc_m: The same of the frames alone between which the checkpoint's own windows meet, in every row; nan
+            where the clip is one window.
     """
 
     abs_rel: float
     delta1: float
     jitter: float
     mfc_m: float
+    seam_mfc_m: float
 
 
 # What `depth-train score` compares: settings of the engine by the name of the row.
@@ -65,6 +70,8 @@ def score_checkpoint(
         width: Picture width in pixels.
         report: Takes progress lines.
     """
+    windows = [*plan(frames, engine.spec.window, engine.spec.stride, "sliding")]
+    seams = [window.first_new - 1 for window in windows[1:]]  # places in the list of pairs
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}
     for seed in range(clips):
         clip = make_clips([seed], frames, height, width)[0]
@@ -78,10 +85,17 @@ def score_checkpoint(
             prediction = engine.estimate(clip.rgb.numpy(), shots=False, **settings).values
             scores = evaluate_disparity(prediction, truth, valid, max_depth_m=MAX_DEPTH_M)
             aligned_m = depth_from_disparity(prediction, scores.scale, scores.shift, MAX_DEPTH_M)
-            mfc_m = multi_frame_consistency(aligned_m, K, poses, visible)
-            rows[name].append(Score(scores.abs_rel, scores.delta1, _jitter(prediction, depth_m), mfc_m))
+            errors_m = consistency_by_pair(aligned_m, K, poses, visible)
+            mfc_m, seam_mfc_m = _mean(errors_m), _mean(errors_m[seams])
+            rows[name].append(Score(scores.abs_rel, scores.delta1, _jitter(prediction, depth_m), mfc_m, seam_mfc_m))
         report(f"clip {seed + 1}/{clips}")
-    return {name: Score(*np.mean([astuple(score) for score in scores], axis=0)) for name, scores in rows.items()}
+    return {name: Score(*map(_mean, zip(*map(astuple, scores), strict=True))) for name, scores in rows.items()}
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    """Mean of the values that are there; nan if none is."""
+    there = np.asarray(values)[np.isfinite(values)]
+    return float(there.mean()) if there.size else math.nan
 
 
 def _best_constant(truth: np.ndarray) -> Score:
@@ -90,7 +104,7 @@ def _best_constant(truth: np.ndarray) -> Score:
     weights = np.cumsum(1 / depths)
     constant = depths[np.searchsorted(weights, weights[-1] / 2)]
     guess = np.full_like(depths, constant)
-    return Score(abs_rel(guess, depths), delta1(guess, depths), float("nan"), float("nan"))
+    return Score(abs_rel(guess, depths), delta1(guess, depths), math.nan, math.nan, math.nan)
 
 
 def _jitter(prediction: np.ndarray, depth_m: np.ndarray) -> float:

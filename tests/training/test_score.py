@@ -31,3 +31,18 @@ def test_the_truth_itself_scores_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DepthEngine, "estimate", lambda self, frames, **settings: truth)
     row = score_checkpoint(engine, clips=1, frames=6, height=48, width=64, report=lambda line: None)["context windows"]
     assert row.abs_rel < 0.01 and row.delta1 > 0.99 and row.jitter < 0.01
+
+
+def test_seams_are_where_the_checkpoints_windows_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step in depth where the first window ends shows there, and in the mean over all pairs by its share."""
+    engine = DepthEngine.from_pretrained("bundled", device="cpu")
+    frames, window = engine.spec.window + 3, engine.spec.window
+    clip = make_clips([0], frames, 48, 64)[0]
+    disparity = 1 / np.minimum(clip.depth_m.numpy(), MAX_DEPTH_M)
+    disparity[window:] *= 1.5
+    stepped = DepthVideo(disparity / disparity.max(), "disparity", np.arange(frames) / 24, Fraction(24))
+    monkeypatch.setattr(DepthEngine, "estimate", lambda self, frames, **settings: stepped)
+    row = score_checkpoint(engine, clips=1, frames=frames, height=48, width=64, report=lambda line: None)[
+        "context windows"
+    ]
+    assert row.seam_mfc_m > 5 * row.mfc_m
