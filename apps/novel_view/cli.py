@@ -33,7 +33,7 @@ def _source_options(command: Callable) -> Callable:
             click.option("--max-frames", type=int, help="Take this many frames at the most."),
             click.option("--shots/--no-shots", default=True, help="Find cuts.  [default: --shots]"),
             click.option(
-                "--device", default="auto", show_default=True, help="For depth: auto, cpu, cuda, cuda:1, mps."
+                "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps (for depth alone)."
             ),
             click.option("--dtype", default="auto", show_default=True, help="auto, float32, float16, bfloat16."),
             click.option(

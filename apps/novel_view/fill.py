@@ -161,7 +161,7 @@ def steady(view: Warped, last: Warped | None) -> Warped:
 
 
 def fill_from_frames(
-    view: Warped, target: Camera, others: Iterable[tuple[np.ndarray, np.ndarray, Camera]]
+    view: Warped, target: Camera, others: Iterable[tuple[np.ndarray, np.ndarray, Camera]], *, device: str = "cpu"
 ) -> tuple[Warped, np.ndarray]:
     """Take what is missing from other frames of the shot, the first one that saw a place.
 
@@ -172,6 +172,7 @@ def fill_from_frames(
         view: From `warp`.
         target: The new camera, in the world.
         others: Picture, planar depth and camera in the world of each other frame, the best first.
+        device: Where to compute, as `warp` takes it.
 
     Returns:
         The view, holes smaller; and bool `[H, W]`: what was taken from other frames.
@@ -180,7 +181,7 @@ def fill_from_frames(
     for rgb, depth, camera in others:
         if not view.hole.any():
             break
-        seen = warp(rgb, depth, camera, target)
+        seen = warp(rgb, depth, camera, target, device=device)
         painted = fill_spatial(view)
         with np.errstate(divide="ignore", invalid="ignore"):
             behind = ~(1 / seen.depth > (1 + _FAR_SIDE) / painted.depth)

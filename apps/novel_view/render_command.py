@@ -109,6 +109,18 @@ def choose_depth(
     return DepthChoice(plan_depth(job, folder, engine, device=device, dtype=dtype, seed=seed, shots=shots))
 
 
+def warp_device(device: str) -> str:
+    """Where views are made: on the GPU if it is one of CUDA's, else by the CPU's loops.
+
+    Raises:
+        ValueError: It is unknown or absent.
+    """
+    from depth_engine.devices import choose_device
+
+    chosen = choose_device(device)
+    return str(chosen) if chosen.type == "cuda" else "cpu"
+
+
 def fov_of(job: ClipJob, fov: float | None, focal: float | None) -> float | None:
     """The vertical field of view that was asked for, by itself or by a focal length in pixels.
 
@@ -140,6 +152,7 @@ class RenderPlan:
         fill: What becomes of holes.
         sharpen: Move depth borders to the picture's.
         detect_shots: Look for cuts.
+        device: Where views are made.
         settings: What the user chose, for the sidecar.
     """
 
@@ -154,6 +167,7 @@ class RenderPlan:
     fill: Fill
     sharpen: bool
     detect_shots: bool
+    device: str
     settings: dict[str, Any]
 
     @property
@@ -221,7 +235,12 @@ class RenderPlan:
                 first=max(0, first - back),
             )
             views = render_views(
-                frames, lambda frame: view_camera(frame, self.path, median), self.fill, first, last_view(state)
+                frames,
+                lambda frame: view_camera(frame, self.path, median),
+                self.fill,
+                first,
+                last_view(state),
+                device=self.device,
             )
             yield from pieces((view.rgb, view.hole, view) for _, view in views)
 
@@ -279,7 +298,8 @@ def plan_render(
     choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
     if held is None:
         place(choice.kind, near, far)
-    settings |= {"near": near, "far": far, "poses": None if poses is None else str(poses)}
+    where = warp_device(device)
+    settings |= {"near": near, "far": far, "poses": None if poses is None else str(poses), "device": where}
     plan = RenderPlan(
         job=job,
         info=info,
@@ -292,6 +312,7 @@ def plan_render(
         fill=cast(Fill, fill),
         sharpen=sharpen,
         detect_shots=shots,
+        device=where,
         settings=settings,
     )
     check_clip_job(job, plan.identity)
@@ -339,6 +360,7 @@ class StereoPlan:
         layout: How the two views are put into one picture.
         sharpen: Move depth borders to the picture's.
         detect_shots: Look for cuts.
+        device: Where views are made.
         settings: What the user chose, for the sidecar.
     """
 
@@ -349,6 +371,7 @@ class StereoPlan:
     layout: str
     sharpen: bool
     detect_shots: bool
+    device: str
     settings: dict[str, Any]
 
     @property
@@ -403,7 +426,8 @@ class StereoPlan:
         last = last_view(state)
         for frame in frames:
             eyes = [
-                fill_spatial(warp(frame.rgb, frame.depth, frame.camera, eye, antialias=True)) for eye in (left, right)
+                fill_spatial(warp(frame.rgb, frame.depth, frame.camera, eye, antialias=True, device=self.device))
+                for eye in (left, right)
             ]
             both = Warped(*(np.concatenate(parts, axis=1) for parts in zip(*eyes, strict=True)))
             last = steady(both, None if frame.starts_shot else last)
@@ -440,9 +464,10 @@ def plan_stereo(
         "convergence": convergence,
         "sharpen": sharpen,
         "shots": shots,
+        "device": warp_device(device),
     }
     info = check_source(job)
     choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
-    plan = StereoPlan(job, info, choice, eyes, layout, sharpen, shots, settings)
+    plan = StereoPlan(job, info, choice, eyes, layout, sharpen, shots, settings["device"], settings)
     check_clip_job(job, plan.identity)
     return plan

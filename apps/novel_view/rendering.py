@@ -125,6 +125,7 @@ def render_views(
     fill: Fill,
     first: int = 0,
     last: Warped | None = None,
+    device: str = "cpu",
 ) -> Iterator[tuple[SourceFrame, Warped]]:
     """Each frame from its new camera.
 
@@ -134,14 +135,16 @@ def render_views(
         fill: What becomes of holes; `temporal` needs cameras in one world.
         first: Frames before it serve to fill others alone.
         last: The view before that frame, if there is one.
+        device: Where to make the views, as `warp` takes it.
     """
     for frame, others in _with_neighbours(frames) if fill == "temporal" else ((frame, []) for frame in frames):
         if frame.index < first:
             continue
         target = camera_for(frame)
-        view = warp(frame.rgb, frame.depth, frame.camera, target, antialias=True)
+        view = warp(frame.rgb, frame.depth, frame.camera, target, antialias=True, device=device)
         if fill == "temporal":
-            view, _ = fill_from_frames(view, target, ((other.rgb, other.depth, other.camera) for other in others))
+            around = ((other.rgb, other.depth, other.camera) for other in others)
+            view, _ = fill_from_frames(view, target, around, device=device)
         if fill != "none":
             view = steady(fill_spatial(view), None if frame.starts_shot else last)
             last = view

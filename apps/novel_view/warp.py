@@ -49,7 +49,9 @@ class Warped(NamedTuple):
     hole: np.ndarray
 
 
-def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera, *, antialias: bool = False) -> Warped:
+def warp(
+    rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera, *, antialias: bool = False, device: str = "cpu"
+) -> Warped:
     """Show a frame from another camera. The same input gives the same bytes, whatever the number of threads.
 
     Args:
@@ -59,6 +61,7 @@ def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera, *, 
         target: The new camera, of any size.
         antialias: Blend the surfaces that meet in a pixel by how much of it each covers, from 2x2 samples. Pixels of
             one surface are the same with and without.
+        device: `cpu` runs compiled loops; any other is torch's: `cuda`, `cuda:1`. Between them rounding may differ.
 
     Raises:
         ValueError: Shapes do not fit each other.
@@ -69,7 +72,6 @@ def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera, *, 
         )
     if depth.shape != rgb.shape[:2]:
         raise ValueError(f"depth: shape {list(depth.shape)} differs from the picture's, {list(rgb.shape[:2])}")
-    disparity = _invert(np.ascontiguousarray(depth, np.float32))
     # Pixel p of disparity d lies at K_t (R K_s^-1 p + t d) / d: homogeneous, so sky (d = 0) is no exception.
     target_from_source = np.linalg.inv(target.world_from_camera) @ source.world_from_camera
     turn = target.K @ target_from_source[:3, :3] @ np.linalg.inv(source.K)
@@ -79,6 +81,11 @@ def warp(rgb: np.ndarray, depth: np.ndarray, source: Camera, target: Camera, *, 
     inverse = np.linalg.inv(turn)
     backward = np.column_stack([inverse, -inverse @ shift]).astype(np.float32)
     rgb = np.ascontiguousarray(rgb)
+    if device != "cpu":
+        from novel_view.warp_torch import warp_on
+
+        return Warped(*warp_on(device, rgb, depth, forward, backward, target.height, target.width, antialias))
+    disparity = _invert(np.ascontiguousarray(depth, np.float32))
     right, down = surface_links(disparity)
     drawn = _nearest_surfaces(disparity, right, down, forward, target.height, target.width)
     seen = Warped(*_look_up(rgb, right, down, backward, *drawn))

@@ -101,6 +101,8 @@ def main(rounds: int, threads: int, single: bool) -> None:
         "torch splat": lambda: splat(held_rgb, held_depth, source, target, side),
         "copy": lambda: (rgb.copy(), depth.copy()),
     }
+    if torch.cuda.is_available():
+        works["warp, CUDA"] = lambda: warp(rgb, depth, source, target, device="cuda")
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}

@@ -12,6 +12,7 @@ from novel_view.warp import warp
 from training.scenes import make_clips, render_view
 
 HEIGHT, WIDTH = 48, 64
+TORCH = "cpu:0"  # any name but "cpu" takes the way of CUDA
 
 
 def camera(**move: float) -> Camera:
@@ -24,15 +25,16 @@ def noise_picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
+@pytest.mark.parametrize("device", ["cpu", TORCH])
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
-def test_identity_is_the_very_picture(turned: bool, antialias: bool) -> None:
+def test_identity_is_the_very_picture(turned: bool, antialias: bool, device: str) -> None:
     rgb = noise_picture()
     depth = np.random.default_rng(1).uniform(0.5, 50, (HEIGHT, WIDTH)).astype(np.float32)
     depth[:5] = np.inf
     pose = look_at(np.array([3.0, -2.0, 1.0]), np.array([0.0, 4.0, 9.0]), np.array([0.0, 1.0, 0.2]))
     at = Camera(camera().K, pose, HEIGHT, WIDTH) if turned else camera()
-    seen = warp(rgb, depth, at, at, antialias=antialias)
+    seen = warp(rgb, depth, at, at, antialias=antialias, device=device)
     assert np.array_equal(seen.rgb, rgb)
     assert not seen.hole.any()
     clip = make_clips([1], 1, HEIGHT, WIDTH)[0]
@@ -110,13 +112,36 @@ def test_threads_and_order_change_nothing() -> None:
     assert np.array_equal(together.rgb, alone.rgb) and np.array_equal(together.depth, alone.depth)
 
 
-def test_odd_depth_is_left_out_and_points_behind_the_camera_too() -> None:
+@pytest.mark.parametrize("seed", [3, 4, 11])
+def test_torch_sees_what_the_loops_see(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to rounding: a pixel in a thousand, at rims, may be another's; in parts as in one go."""
+    clip = make_clips([seed], 1, HEIGHT, WIDTH)[0]
+    rgb, depth = clip.rgb[0].numpy(), clip.depth_m[0].numpy()
+    depth[20:23, 5:9] = np.nan
+    here = Camera(clip.K.numpy(), np.eye(4), HEIGHT, WIDTH)
+    median = float(np.median(depth[np.isfinite(depth)]))
+    pose = look_at(np.array([0.1, -0.05, 0.3]) * median, np.array([0, 0, median]), np.array([0, 1.0, 0.1]))
+    there = Camera(intrinsics(40, 60, 70), pose, 60, 70)
+    loops = warp(rgb, depth, here, there, antialias=True)
+    seen = warp(rgb, depth, here, there, antialias=True, device=TORCH)
+    assert seen.rgb.shape == loops.rgb.shape and 0.01 < loops.hole.mean() < 0.9
+    assert (seen.hole != loops.hole).mean() < 0.002
+    both = ~(seen.hole | loops.hole)
+    assert np.isclose(seen.depth, loops.depth, rtol=1e-3)[both].mean() > 0.998
+    assert (np.abs(seen.rgb.astype(int) - loops.rgb)[both] <= 1).mean() > 0.995
+    monkeypatch.setattr("novel_view.warp_torch._PAIRS", 500)
+    in_parts = warp(rgb, depth, here, there, antialias=True, device=TORCH)
+    assert all(np.array_equal(one, other) for one, other in zip(seen, in_parts, strict=True))
+
+
+@pytest.mark.parametrize("device", ["cpu", TORCH])
+def test_odd_depth_is_left_out_and_points_behind_the_camera_too(device: str) -> None:
     depth = np.full((HEIGHT, WIDTH), 2.0, dtype=np.float32)
     depth[10:20, 10:20] = np.nan
     depth[30:40, 30:40] = -1
-    seen = warp(noise_picture(), depth, camera(), camera())
+    seen = warp(noise_picture(), depth, camera(), camera(), device=device)
     assert seen.hole[11:19, 11:19].all() and seen.hole[31:39, 31:39].all() and not seen.hole[:9].any()
-    assert warp(noise_picture(), depth, camera(), camera(z=5.0)).hole.all()
+    assert warp(noise_picture(), depth, camera(), camera(z=5.0), device=device).hole.all()
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
