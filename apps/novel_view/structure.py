@@ -25,7 +25,7 @@ _MIN_PARALLAX_PX = 0.7
 _FOCAL_RATIOS = (0.3, 4.0)
 # First guesses: a phone held level, an action camera, a longer lens. From a bad one the way is not found.
 _FIRST_FOCAL_RATIOS = (0.75, 0.5, 1.2)
-_MIN_FRAMES = 3
+_MIN_FRAMES, _MIN_POINTS = 3, 50  # of a model; a lens that is not found can leave cameras and no point
 _ENOUGH = 0.8  # share of the frames that makes other guesses needless
 ASSUMED_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
 FovBy = Literal["given", "found", "assumed"]
@@ -106,7 +106,7 @@ def map_pictures(
     if model is None:
         raise ValueError(
             f"poses: no two frames of the clip gave a beginning (parallax {parallax_px:.1f} px of {width}); give "
-            "--fov, a smaller --match-every, or --method odometry"
+            "a longer part of it, --fov, or --method odometry"
         )
     return _structure(model, fov_by)
 
@@ -162,7 +162,8 @@ def _map(
     for model in models.values():  # one at the most
         camera = next(iter(model.cameras.values()))
         ratio = camera.mean_focal_length() / max(camera.width, camera.height)
-        if model.num_reg_images() >= _MIN_FRAMES and _FOCAL_RATIOS[0] < ratio < _FOCAL_RATIOS[1]:
+        enough = model.num_reg_images() >= _MIN_FRAMES and len(model.points3D) >= _MIN_POINTS
+        if enough and _FOCAL_RATIOS[0] < ratio < _FOCAL_RATIOS[1]:
             return model
     return None
 
