@@ -229,3 +229,21 @@ def test_stock_commands_train_and_load_it(scene_data: Path, tmp_path: Path):
     )
     assert "LOADED 1 DepthVideoNerfactoModel" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
     assert "'depth_unit_scale_factor': 0.001" in done.stdout
+
+
+@pytest.mark.slow
+def test_stock_depth_nerfacto_takes_the_data_set(scene_data: Path, tmp_path: Path):
+    """nerfstudio's own method and data parser, but for its download of LPIPS's weights."""
+    code = (
+        "from novel_view.nerf_model import _no_download\n"
+        "from nerfstudio.scripts.train import entrypoint\n"
+        "with _no_download(): entrypoint()\n"
+    )
+    options = (
+        f"depth-nerfacto --data {scene_data} --output-dir {tmp_path} --max-num-iterations 2 --vis tensorboard "
+        "--machine.device-type cpu --pipeline.model.implementation torch --pipeline.model.log2-hashmap-size 12 "
+        "--pipeline.datamanager.train-num-rays-per-batch 64 --pipeline.datamanager.eval-num-rays-per-batch 64 "
+        "nerfstudio-data"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *options.split()], capture_output=True, text=True, check=False)
+    assert list(tmp_path.rglob("*.ckpt")), done.stdout[-2000:] + done.stderr[-2000:]
