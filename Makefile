@@ -23,13 +23,13 @@ $(VENV)/demo: pyproject.toml constraints.txt
 demo: $(VENV)/demo
 	set -e; CLIP="$(if $(VIDEO),$(VIDEO),$(FOOTAGE))"; NAME=$$(basename "$$CLIP"); DEMO="$(OUT)/$${NAME%.*}"; \
 	$(BIN)/depth-engine estimate "$$CLIP" -o "$(OUT)" --overwrite; \
-	SHOT=$$($(BIN)/python tools/longest_shot.py "$$CLIP" "$$DEMO/depth.json" "$$DEMO/look.png"); \
+	SHOT=$$($(BIN)/python tools/demo_shot.py "$$CLIP" "$$DEMO/depth.json" "$$DEMO/look.png"); \
 	$(BIN)/novel-view render "$$CLIP" -o "$$DEMO/orbit.mp4" $$SHOT --overwrite; \
 	$(BIN)/depth2video "$$CLIP" -o "$$DEMO/new_look.mp4" --image "$$DEMO/look.png" $$SHOT --overwrite
 	@echo
 	@echo "The results are in $(OUT)/, a folder per clip. Open the pages in a browser; each plays its clips in step:"
 	@echo "  report.html           the clip and its depth (depth.mkv: 16 bits; depth.json: how it was made)"
-	@echo "  orbit.report.html     its longest shot from a moving camera"
+	@echo "  orbit.report.html     its calmest shot from a moving camera"
 	@echo "  new_look.report.html  the same shot made anew by its depth, from its first frame in other colours (look.png)"
 
 test: $(VENV)/installed
