@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from depth_engine.atomic import check_writable, publish, refuse_existing
+from depth_engine.background import WriteBehind
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
 from depth_engine.run_lock import lock_file
@@ -292,19 +293,29 @@ class _Run:
         source = stack.enter_context(closing(self._job.frames()))  # type: ignore[type-var]
         for piece in self._pieces.kept():
             self._write(piece, source)
+        new = self._until_a_fault(make(self._pieces.frames, self._pieces.state))
         try:
-            for piece in make(self._pieces.frames, self._pieces.state):
-                self._pieces.append(piece)
-                self._write(piece, source)
-        except DecodeError as error:
-            if not self._times_s:
-                raise
+            with WriteBehind[Piece](lambda piece: self._keep(piece, source), items=1) as behind:
+                for piece in new:
+                    behind.put(piece)
+        except DecodeError as error:  # met while writing: the source is read for the preview too
             self._broken = error
         if not self._times_s:
-            raise ValueError(f"input: no frame could be read from {self._job.source}")
+            raise self._broken or ValueError(f"input: no frame could be read from {self._job.source}")
         for writer in self._writers.values():
             writer.close()
         return self._broken
+
+    def _until_a_fault(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces that there are; what ended the source early is noted, and those before it are kept."""
+        try:
+            yield from pieces
+        except DecodeError as error:
+            self._broken = error
+
+    def _keep(self, piece: Piece, source: Iterator[Any]) -> None:
+        self._pieces.append(piece)
+        self._write(piece, source)
 
     def write_texts(self, identity: dict[str, Any], settings: Mapping[str, Any], notes: list[str]) -> None:
         """Sidecar and report."""

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from depth2video import small
 from depth2video.control import ControlStream
 from depth2video.controlnet import ControlledUNet, DepthControlNet
 from depth2video.render_command import plan_video
@@ -70,6 +71,7 @@ def main() -> None:
         (_Pieces, "append", "pieces for --resume"),
     ):
         setattr(owner, method, timed(getattr(owner, method), label, spent))
+    small.control_motion = timed(small.control_motion, "flow of the control", spent)
     # The generator's networks are of the depth network's class and have a `forward` of their own.
     DepthUNet.forward = timed(DepthUNet.forward, "depth network", spent)  # type: ignore[method-assign]
 
@@ -88,7 +90,7 @@ def main() -> None:
         size = f"{plan.width}x{plan.height}"
 
     networks = ("generator's network", "ControlNet", "depth network")
-    # Reading and writing run beside the depth network in threads, so the parts add up to more than the wall time.
+    # Reading and writing run beside the networks in threads, so the parts add up to more than the wall time.
     for label, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"{label:<30}{seconds:8.2f} s {seconds / wall_s:7.1%}")
     print(f"{'wall':<30}{wall_s:8.2f} s, {args.frames / wall_s:.1f} frames/s at {size}")
