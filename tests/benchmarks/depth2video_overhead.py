@@ -10,6 +10,7 @@ share of what is around them is smaller.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -88,12 +89,13 @@ def main() -> None:
         plan.run(lambda done: None, lambda done: None)
         wall_s = time.perf_counter() - began
         size = f"{plan.width}x{plan.height}"
+        frames = json.loads((folder / "new.json").read_text())["frame_count"]  # the clip may be shorter
 
     networks = ("generator's network", "ControlNet", "depth network")
     # Reading and writing run beside the networks in threads, so the parts add up to more than the wall time.
     for label, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"{label:<30}{seconds:8.2f} s {seconds / wall_s:7.1%}")
-    print(f"{'wall':<30}{wall_s:8.2f} s, {args.frames / wall_s:.1f} frames/s at {size}")
+    print(f"{'wall':<30}{wall_s:8.2f} s, {frames} frames, {frames / wall_s:.1f} a second at {size}")
     inside_s = sum(spent.get(label, 0.0) for label in networks)
     print(f"outside the networks: {1 - inside_s / wall_s:.1%} of the wall time (at most 10 % is wanted)")
 
