@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from depth_engine.atomic import publish, refuse_existing
 from depth_engine.take import check_same_run
-from novel_view.cameras import Camera, intrinsics, opengl_from_opencv
+from novel_view.cameras import Camera, intrinsics
+from novel_view.nerf_dataset import dataset_cameras
 from novel_view.path_files import load_path
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
@@ -133,7 +132,7 @@ def _job(
     if path_json is not None:
         cameras, path_fps = _viewer_path(path_json, meta)
     elif cameras is None:
-        cameras = _own_cameras(meta)
+        cameras = dataset_cameras(meta)
     return {
         "data": str(data.resolve()),
         "iterations": iterations,
@@ -149,15 +148,6 @@ def _job(
             for camera in cameras
         ],
     }
-
-
-def _own_cameras(meta: dict[str, Any]) -> list[Camera]:
-    """The data set's cameras in the order of its frames."""
-    K = np.array([[meta["fl_x"], 0, meta["cx"]], [0, meta["fl_y"], meta["cy"]], [0, 0, 1]])
-    return [
-        Camera(K, opengl_from_opencv(np.array(frame["transform_matrix"])), int(meta["h"]), int(meta["w"]))
-        for frame in meta["frames"]
-    ]
 
 
 def _own_fps(meta: dict[str, Any]) -> float:

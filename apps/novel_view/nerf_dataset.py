@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,6 +148,19 @@ def check_same_depth(depth: DepthSource, poses: PoseResult) -> None:
         raise ValueError(
             f"poses: they were made with {poses.depth_kind}, the depth here is {depth.kind}; make them anew"
         )
+
+
+def dataset_cameras(meta: Mapping[str, Any]) -> list[Camera]:
+    """The cameras of a data set, in the order of its frames.
+
+    Args:
+        meta: Content of its transforms.json.
+    """
+    K = np.array([[meta["fl_x"], 0, meta["cx"]], [0, meta["fl_y"], meta["cy"]], [0, 0, 1]])
+    return [
+        Camera(K, opengl_from_opencv(np.array(frame["transform_matrix"])), int(meta["h"]), int(meta["w"]))
+        for frame in meta["frames"]
+    ]
 
 
 @dataclass(frozen=True)

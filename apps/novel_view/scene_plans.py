@@ -18,8 +18,8 @@ from depth_engine.derived_clip import ClipJob
 from depth_engine.settings import known_name
 from depth_engine.take import check_source
 from depth_engine.video import VideoInfo, probe
-from novel_view.cameras import Camera, intrinsics, opengl_from_opencv
-from novel_view.nerf_dataset import Dataset, DatasetOptions, check_same_depth, export_dataset
+from novel_view.cameras import Camera, intrinsics
+from novel_view.nerf_dataset import Dataset, DatasetOptions, check_same_depth, dataset_cameras, export_dataset
 from novel_view.path_files import load_path
 from novel_view.paths import PATHS, NamedPath
 from novel_view.paths import Path as CameraPath
@@ -334,10 +334,8 @@ def plan_nerf(
 def moved_cameras(folder: Path, path: CameraPath) -> list[Camera]:
     """A path along the cameras of a data set: one camera to each of its frames, in its world."""
     meta = json.loads((folder / "transforms.json").read_text())
-    K = np.array([[meta["fl_x"], 0, meta["cx"]], [0, meta["fl_y"], meta["cy"]], [0, 0, 1]])
-    cameras = []
-    for row in meta["frames"]:
-        here = Camera(K, opengl_from_opencv(np.array(row["transform_matrix"])), int(meta["h"]), int(meta["w"]))
-        frame = SourceFrame(row["frame"], row["time_s"], np.empty(0), np.empty(0), here, False)
-        cameras.append(view_camera(frame, path, meta["median_depth"]))
-    return cameras
+    frames = (
+        SourceFrame(row["frame"], row["time_s"], np.empty(0), np.empty(0), here, False)
+        for row, here in zip(meta["frames"], dataset_cameras(meta), strict=True)
+    )
+    return [view_camera(frame, path, meta["median_depth"]) for frame in frames]
