@@ -16,7 +16,7 @@ from typing import Any
 from depth_engine.atomic import publish, refuse_existing
 from depth_engine.take import check_same_run
 from novel_view.cameras import Camera, intrinsics
-from novel_view.nerf_dataset import dataset_cameras
+from novel_view.nerf_dataset import dataset_cameras, read_dataset
 from novel_view.path_files import load_path
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total)
@@ -124,10 +124,7 @@ def _job(
         raise ValueError("path: give a file of nerfstudio's or cameras, not both")
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise ValueError(f"fps: {fps:g} is not accepted; give frames per second above 0")
-    file = data / "transforms.json"
-    if not file.exists():
-        raise FileNotFoundError(f"data: {file} does not exist; make it by: novel-view export INPUT -o {data}")
-    meta = json.loads(file.read_text())
+    meta = read_dataset(data)
     path_fps = None
     if path_json is not None:
         cameras, path_fps = _viewer_path(path_json, meta)

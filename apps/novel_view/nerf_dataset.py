@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from depth_engine.atomic import part_path, publish, refuse_existing
+from depth_engine.checkpoints import read_json
 from depth_engine.depth_source import DepthSource
 from depth_engine.settings import known_name
 from depth_engine.take import Take
@@ -75,7 +76,8 @@ class DatasetOptions:
         for name, least in (("every", 1), ("eval_every", 2), ("cloud_points", 0), ("side_px", 16)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise ValueError(f"{name.replace('_', '-')}: {value} is not accepted; give a number from {least} up")
+                option = "size" if name == "side_px" else name.replace("_", "-")
+                raise ValueError(f"{option}: {value} is not accepted; give a number from {least} up")
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,32 @@ def check_same_depth(depth: DepthSource, poses: PoseResult) -> None:
         raise ValueError(
             f"poses: they were made with {poses.depth_kind}, the depth here is {depth.kind}; make them anew"
         )
+
+
+def read_dataset(folder: Path, *, for_path: bool = False) -> dict[str, Any]:
+    """The content of a data set's transforms.json, checked for what cameras are made of.
+
+    Args:
+        folder: The data set.
+        for_path: Check for what a path along its cameras needs, too; not every data set has it.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is no data set of `export_dataset`.
+    """
+    file = folder / "transforms.json"
+    if not file.exists():
+        raise FileNotFoundError(f"data: {file} does not exist; make it by: novel-view export INPUT -o {folder}")
+    meta = read_json(file)
+    wanted = ("fl_x", "fl_y", "cx", "cy", "w", "h", "frames", *(("median_depth",) if for_path else ()))
+    missing = [name for name in wanted if name not in meta]
+    if not missing:
+        frames = meta["frames"] if isinstance(meta["frames"], list) and meta["frames"] else [{}]
+        of_frames = ("file_path", "transform_matrix", *(("frame", "time_s") if for_path else ()))
+        missing = [name for name in of_frames if not all(name in frame for frame in frames)]
+    if missing:
+        raise ValueError(f"data: {file} lacks {', '.join(missing)}; accepted: a folder of novel-view export")
+    return meta
 
 
 def dataset_cameras(meta: Mapping[str, Any]) -> list[Camera]:

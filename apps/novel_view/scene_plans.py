@@ -19,7 +19,14 @@ from depth_engine.settings import known_name
 from depth_engine.take import check_source
 from depth_engine.video import VideoInfo, probe
 from novel_view.cameras import Camera, intrinsics
-from novel_view.nerf_dataset import Dataset, DatasetOptions, check_same_depth, dataset_cameras, export_dataset
+from novel_view.nerf_dataset import (
+    Dataset,
+    DatasetOptions,
+    check_same_depth,
+    dataset_cameras,
+    export_dataset,
+    read_dataset,
+)
 from novel_view.path_files import load_path
 from novel_view.paths import PATHS, NamedPath
 from novel_view.paths import Path as CameraPath
@@ -315,6 +322,9 @@ def plan_nerf(
     refuse_existing(output, training["overwrite"])
     if importlib.util.find_spec("nerfstudio") is None:
         raise ValueError("nerfstudio is not installed: pip install 'depth-engine[nerf]'")
+    from depth_engine.devices import choose_device
+
+    choose_device(training["device"])
     swing = {"amplitude_percent": amplitude, "period_s": period}
     given: dict[str, Any] = {name: value for name, value in swing.items() if value is not None}
     camera_path: CameraPath | None = None
@@ -327,13 +337,15 @@ def plan_nerf(
         camera_path = NamedPath(known_name("--path", path, [CLIP_PATH, *PATHS, "a .json file"]), **given)
     if given and not isinstance(camera_path, NamedPath):
         raise ValueError(f"--amplitude, --period: are for named paths ({', '.join(PATHS)}), not for --path {path}")
+    if isinstance(data, Path):
+        read_dataset(data, for_path=camera_path is not None)
     check_writable(output.parent)
     return NerfPlan(data, output, camera_path, viewer_path, training)
 
 
 def moved_cameras(folder: Path, path: CameraPath) -> list[Camera]:
     """A path along the cameras of a data set: one camera to each of its frames, in its world."""
-    meta = json.loads((folder / "transforms.json").read_text())
+    meta = read_dataset(folder, for_path=True)
     frames = (
         SourceFrame(row["frame"], row["time_s"], np.empty(0), np.empty(0), here, False)
         for row, here in zip(meta["frames"], dataset_cameras(meta), strict=True)

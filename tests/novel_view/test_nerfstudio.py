@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from novel_view.alignment import Samples, align
 from novel_view.cameras import Camera, look_at
+from novel_view.cli import main
 from novel_view.nerf_command import _job, train_nerf
 from novel_view.nerf_dataset import DatasetOptions, export_dataset
 from novel_view.nerf_losses import affine_disparity_loss, depth_confidence, rendered_disparity
@@ -107,6 +109,21 @@ def test_bad_requests_are_told(tmp_path: Path):
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match="--overwrite"):
         train_nerf(data, tmp_path / "out", iterations=1)
+
+
+def test_the_command_tells_before_anything_runs(tmp_path: Path):
+    data = data_set_stub(tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "transforms.json").write_text("{}")
+    for folder, options, said in (
+        (data, ["--device", "abacus"], "device: 'abacus' is not known"),
+        (data, ["--path", "orbit"], "lacks median_depth"),
+        (tmp_path / "empty", [], "lacks fl_x, fl_y, cx, cy, w, h, frames; accepted: a folder of novel-view export"),
+    ):
+        done = CliRunner().invoke(main, ["nerf", str(folder), "-o", str(tmp_path / "out"), *options])
+        assert done.exit_code == 2 and said in done.output, done.output
+        assert len(done.output.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "empty"]
 
 
 def test_path_of_the_data_set_and_of_the_viewer(tmp_path: Path):
