@@ -51,6 +51,8 @@ def multi_frame_consistency(
 ) -> float:
     """MFC: the mean over neighbouring frames of `consistency_by_pair`; pairs that share nothing do not count.
 
+    It takes the same arguments.
+
     Raises:
         ValueError: Shapes disagree, or no pair shares a pixel.
     """
