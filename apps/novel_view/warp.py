@@ -29,6 +29,13 @@ _BEHIND = np.float32(1e-6)  # z of points that are not before the camera
 _FLAT = np.float32(1e-9)  # area of a triangle, square pixels, that covers nothing
 # A source pixel's row and column in one number; 32,767 rows are more than any picture has.
 _PLACE_BITS, _PLACE_MASK = 16, 0xFFFF
+# Source pixels packed into one integer each, so that one multiplication weighs all three channels: 20 bits a channel
+# hold 255 times a weight of 12 bits. Above them stand the links to the pixel on the right, to the one below, and
+# whether these three and the one across are all of one surface.
+_WEIGHT_BITS, _CHANNEL_BITS = 12, 20
+_WHOLE, _CHANNEL_MASK = 1 << _WEIGHT_BITS, (1 << _CHANNEL_BITS) - 1
+_COLORS_MASK = (1 << 3 * _CHANNEL_BITS) - 1
+_RIGHT, _DOWN, _BLOCK = (1 << 3 * _CHANNEL_BITS + number for number in range(3))
 
 # Without checks for division by zero; results are the same on every machine of one kind, whatever its threads.
 _fast = numba.njit(cache=True, error_model="numpy")
@@ -88,11 +95,12 @@ def warp(
     disparity = _invert(np.ascontiguousarray(depth, np.float32))
     right, down = surface_links(disparity)
     drawn = _nearest_surfaces(disparity, right, down, forward, target.height, target.width)
-    seen = Warped(*_look_up(rgb, right, down, backward, *drawn))
+    packed = _pack(rgb, right, down)
+    seen = Warped(*_look_up(packed, backward, *drawn))
     if antialias:
         fine = np.diag([2, 2, 1]).astype(np.float32) @ forward
         samples = _nearest_surfaces(disparity, right, down, fine, 2 * target.height, 2 * target.width)
-        _blend(rgb, right, down, backward, *samples, seen.hole, seen.rgb)
+        _blend(packed, backward, *samples, seen.hole, seen.rgb)
     return seen
 
 
@@ -305,31 +313,57 @@ def _nearest(nearness, pixel, row, column):
 
 
 @_fast_parallel
-def _look_up(rgb, right, down, backward, nearness, pixel):
+def _pack(rgb, right, down):
+    """Colours and links of every pixel in one integer, after a row and a column without links; `[H + 1, W + 1]`."""
+    height, width = right.shape
+    packed = np.zeros((height + 1, width + 1), np.int64)
+    for line in numba.prange(height):
+        y = np.int64(line)
+        for x in range(width):
+            colors = np.int64(rgb[y, x, 0]) | np.int64(rgb[y, x, 1]) << _CHANNEL_BITS
+            packed[y + 1, x + 1] = colors | np.int64(rgb[y, x, 2]) << 2 * _CHANNEL_BITS
+            packed[y + 1, x + 1] |= (_RIGHT if right[y, x] else 0) | (_DOWN if down[y, x] else 0)
+        if y + 1 < height:
+            for x in range(width - 1):
+                if right[y, x] & right[y + 1, x] & down[y, x] & down[y, x + 1]:
+                    packed[y + 1, x + 1] |= _BLOCK
+    return packed
+
+
+@_fast_parallel
+def _look_up(packed, backward, nearness, pixel):
     """Put the threads' pictures together and look up the colours: picture, depth, holes."""
     _, new_height, new_width = nearness.shape
     out_rgb = np.zeros((new_height, new_width, 3), np.uint8)
     out_depth = np.empty((new_height, new_width), np.float32)
-    hole = np.zeros((new_height, new_width), np.bool_)
+    hole = np.empty((new_height, new_width), np.bool_)
     for line in numba.prange(new_height):
         row = np.int64(line)
+        # Line by line and step by step: simple loops become vector instructions.
+        best, owner = nearness[0, row].copy(), pixel[0, row].copy()
+        for chunk in range(1, len(nearness)):
+            for column in range(new_width):
+                nearer = nearness[chunk, row, column] > best[column]
+                best[column] = nearness[chunk, row, column] if nearer else best[column]
+                owner[column] = pixel[chunk, row, column] if nearer else owner[column]
+        at = np.empty((2, new_width), np.float32)
         for column in range(new_width):
-            best, owner = _nearest(nearness, pixel, row, column)
-            if best < _ZERO:
-                hole[row, column] = True
-                out_depth[row, column] = np.float32(np.inf)
+            place = _place(backward, np.float32(column) + _HALF, np.float32(row) + _HALF, best[column], owner[column])
+            at[0, column], at[1, column] = place
+            hole[row, column] = best[column] < _ZERO
+            out_depth[row, column] = np.float32(np.inf) if best[column] < _ZERO else _ONE / best[column]
+        for column in range(new_width):
+            if best[column] < _ZERO:
                 continue
-            out_depth[row, column] = _ONE / best
-            u, v = np.float32(column) + _HALF, np.float32(row) + _HALF
-            red, green, blue = _color(rgb, right, down, backward, u, v, best, owner)
-            out_rgb[row, column, 0] = np.uint8(np.int32(red + _HALF))
-            out_rgb[row, column, 1] = np.uint8(np.int32(green + _HALF))
-            out_rgb[row, column, 2] = np.uint8(np.int32(blue + _HALF))
+            weighed = _color(packed, at[0, column], at[1, column], owner[column])
+            for channel in range(3):
+                value = (weighed >> channel * _CHANNEL_BITS) & _CHANNEL_MASK
+                out_rgb[row, column, channel] = (value + _WHOLE // 2) >> _WEIGHT_BITS
     return out_rgb, out_depth, hole
 
 
 @_fast_parallel
-def _blend(rgb, right, down, backward, nearness, pixel, hole, out_rgb):
+def _blend(packed, backward, nearness, pixel, hole, out_rgb):
     """Where surfaces meet in a pixel, the mean of what its 2x2 samples show."""
     height, width = hole.shape
     for line in numba.prange(height):
@@ -346,48 +380,64 @@ def _blend(rgb, right, down, backward, nearness, pixel, hole, out_rgb):
                     first = of
             if one_pixel or high - low <= _SMOOTH * high:
                 continue
-            red, green, blue = _ZERO, _ZERO, _ZERO
-            share = _ONE / np.float32(seen)
+            red, green, blue = 0, 0, 0
             for sample in range(4):
                 d, of = _nearest(nearness, pixel, 2 * row + sample // 2, 2 * column + sample % 2)
                 if d < _ZERO:
                     continue
                 u = np.float32(column) + _QUARTER + _HALF * np.float32(sample % 2)
                 v = np.float32(row) + _QUARTER + _HALF * np.float32(sample // 2)
-                more_red, more_green, more_blue = _color(rgb, right, down, backward, u, v, d, of)
-                red, green, blue = red + share * more_red, green + share * more_green, blue + share * more_blue
-            out_rgb[row, column, 0] = np.uint8(np.int32(red + _HALF))
-            out_rgb[row, column, 1] = np.uint8(np.int32(green + _HALF))
-            out_rgb[row, column, 2] = np.uint8(np.int32(blue + _HALF))
+                at_x, at_y = _place(backward, u, v, d, of)
+                weighed = _color(packed, at_x, at_y, of)
+                red += weighed & _CHANNEL_MASK
+                green += (weighed >> _CHANNEL_BITS) & _CHANNEL_MASK
+                blue += weighed >> 2 * _CHANNEL_BITS
+            whole = seen * _WHOLE
+            out_rgb[row, column, 0] = (red + whole // 2) // whole
+            out_rgb[row, column, 1] = (green + whole // 2) // whole
+            out_rgb[row, column, 2] = (blue + whole // 2) // whole
 
 
 @_fast
-def _color(rgb, right, down, backward, u, v, d, owner):
-    """Colour of a place u, v in the new picture that shows disparity d of a source pixel.
+def _place(backward, u, v, d, owner):
+    """Where in the source a place u, v of the new picture is that shows disparity d of a source pixel: x, y.
 
-    Bilinear, of one surface: neighbours beyond a depth border count as the pixel itself.
+    In rows and columns of `packed`, with pixels' centres at whole numbers; at most half a pixel from the owner's.
     """
-    height, width = right.shape
-    y, x = np.int64(owner >> _PLACE_BITS), np.int64(owner & _PLACE_MASK)
-    # Where in the source this is, from the pixel's centre; at most half a pixel off, up to rounding.
-    w = backward[2, 0] * u + backward[2, 1] * v + backward[2, 2] + backward[2, 3] * d
-    at_x = (backward[0, 0] * u + backward[0, 1] * v + backward[0, 2] + backward[0, 3] * d) / w
-    at_y = (backward[1, 0] * u + backward[1, 1] * v + backward[1, 2] + backward[1, 3] * d) / w
-    along = min(max(at_x - np.float32(x) - _HALF, -_HALF), _HALF)
-    beneath = min(max(at_y - np.float32(y) - _HALF, -_HALF), _HALF)
-    nx, ny = x + (1 if along > _ZERO else -1), y + (1 if beneath > _ZERO else -1)
-    links_x = 0 <= nx < width and right[y, min(x, nx)]
-    links_y = 0 <= ny < height and down[min(y, ny), x]
-    diagonal = links_x and links_y and down[min(y, ny), nx] and right[ny, min(x, nx)]
-    nx, ny = nx if links_x else x, ny if links_y else y
-    wx, wy = abs(along), abs(beneath)
-    here, beside, under, across = (_ONE - wx) * (_ONE - wy), wx * (_ONE - wy), (_ONE - wx) * wy, wx * wy
-    if not diagonal:
-        beside, under, across = beside + _HALF * across, under + _HALF * across, _ZERO
-    red = here * np.float32(rgb[y, x, 0]) + beside * np.float32(rgb[y, nx, 0])
-    red += under * np.float32(rgb[ny, x, 0]) + across * np.float32(rgb[ny, nx, 0])
-    green = here * np.float32(rgb[y, x, 1]) + beside * np.float32(rgb[y, nx, 1])
-    green += under * np.float32(rgb[ny, x, 1]) + across * np.float32(rgb[ny, nx, 1])
-    blue = here * np.float32(rgb[y, x, 2]) + beside * np.float32(rgb[y, nx, 2])
-    blue += under * np.float32(rgb[ny, x, 2]) + across * np.float32(rgb[ny, nx, 2])
-    return red, green, blue
+    x, y = np.float32(owner & _PLACE_MASK) + _HALF, np.float32(owner >> _PLACE_BITS) + _HALF
+    scale = _ONE / (backward[2, 0] * u + backward[2, 1] * v + backward[2, 2] + backward[2, 3] * d)
+    at_x = (backward[0, 0] * u + backward[0, 1] * v + backward[0, 2] + backward[0, 3] * d) * scale + _HALF
+    at_y = (backward[1, 0] * u + backward[1, 1] * v + backward[1, 2] + backward[1, 3] * d) * scale + _HALF
+    return min(max(at_x, x), x + _ONE), min(max(at_y, y), y + _ONE)
+
+
+@_fast
+def _color(packed, at_x, at_y, owner):
+    """Colours, times `_WHOLE` and packed, of a place in the source; bilinear, of the owner's surface."""
+    left, top = np.int64(at_x), np.int64(at_y)
+    wx = np.int64((at_x - np.float32(left)) * np.float32(_WHOLE) + _HALF)
+    wy = np.int64((at_y - np.float32(top)) * np.float32(_WHOLE) + _HALF)
+    corner = packed[top, left]
+    if not corner & _BLOCK:
+        y, x = np.int64(owner >> _PLACE_BITS) + 1, np.int64(owner & _PLACE_MASK) + 1
+        return _color_at_border(packed, y, x, top, left, wy, wx)
+    across = (wx * wy + _WHOLE // 2) >> _WEIGHT_BITS
+    weighed = (_WHOLE - wx - wy + across) * (corner & _COLORS_MASK)
+    weighed += (wx - across) * (packed[top, left + 1] & _COLORS_MASK)
+    weighed += (wy - across) * (packed[top + 1, left] & _COLORS_MASK)
+    return weighed + across * (packed[top + 1, left + 1] & _COLORS_MASK)
+
+
+@_fast
+def _color_at_border(packed, y, x, top, left, wy, wx):
+    """As `_color`, among four pixels that are not all linked: those beyond a border count as the pixel y, x itself."""
+    wx, wy = wx if left == x else _WHOLE - wx, wy if top == y else _WHOLE - wy  # of the neighbours
+    nx, ny = left + (left == x), top + (top == y)
+    links_x, links_y = packed[y, left] & _RIGHT, packed[top, x] & _DOWN
+    here = packed[y, x] & _COLORS_MASK
+    beside = packed[y, nx] & _COLORS_MASK if links_x else here
+    under = packed[ny, x] & _COLORS_MASK if links_y else here
+    # What belongs to the pixel across, which has no link here, goes to the two between.
+    both = (wx * wy + _WHOLE // 2) >> _WEIGHT_BITS
+    half = both >> 1
+    return (_WHOLE - wx - wy + both) * here + (wx - both + half) * beside + (wy - half) * under
