@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from depth_engine.checkpoints import CheckpointFiles, resolve_checkpoint
+from depth_engine.depth_files import as_read_back
 from depth_engine.depth_source import DepthSource, open_depth
 from depth_engine.job import Job, check_output, run_identity, run_job
 from depth_engine.settings import RunSettings, choose_settings
@@ -76,8 +78,17 @@ class DepthPlan:
         """What makes the depth; plain data."""
         return run_identity(self.job, check_source(self.job), self.files, self.settings, self._dtype_name())
 
-    def run(self, on_frames: Callable[[int], None] = lambda done: None) -> DepthSource:
-        """Estimate the depth, or use what an earlier run of the same settings left."""
+    def run(
+        self,
+        on_frames: Callable[[int], None] = lambda done: None,
+        on_depth: Callable[[np.ndarray], None] | None = None,
+    ) -> DepthSource:
+        """Estimate the depth, or use what an earlier run of the same settings left.
+
+        Args:
+            on_frames: Told how many frames are done.
+            on_depth: Given each frame's depth as the source will give it; none of what an earlier run finished.
+        """
         if not (self.job.resume and self.job.finished):
             from depth_engine.engine import DepthEngine
 
@@ -85,7 +96,8 @@ class DepthPlan:
             engine = DepthEngine.from_pretrained(
                 files.name, spec=files.spec_name, base=files.base_name, device=self.device, dtype=self.dtype
             )
-            run_job(engine, self.job, self.settings, on_frames)
+            seen = None if on_depth is None else lambda values: on_depth(as_read_back(values))
+            run_job(engine, self.job, self.settings, on_frames, seen)
         return open_depth(self.job.folder)
 
     def _dtype_name(self) -> str:

@@ -152,6 +152,8 @@ STRATEGIES: dict[str, Callable[[WindowTask], Tensor]] = {
 
 def _initial_noise(task: WindowTask, positions: Sequence[int]) -> Tensor:
     """First noise of the frames at these places in the window, float32."""
+    if not task.initial_scale:  # a checkpoint that starts from zero: nothing to draw
+        return torch.zeros(len(positions), *task.context.shape[1:], device=task.context.device)
     noise = torch.stack([task.noise(position, 0) for position in positions]).float().to(task.context.device)
     return noise * task.initial_scale
 

@@ -396,6 +396,11 @@ def _values(counts: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
     return (lo + counts * ((hi - lo) / MAX_COUNT)).astype(np.float32)
 
 
+def as_read_back(values: np.ndarray, value_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """float32 values as mkv and png16 give them back: rounded to the nearest of their 65,536 counts."""
+    return _values(_counts(values, value_range)[0], value_range)
+
+
 # -------------------------------------------------------------------------------------------------------- readers
 
 

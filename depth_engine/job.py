@@ -119,6 +119,7 @@ def run_job(
     job: Job,
     settings: RunSettings,
     on_frames: Callable[[int], None] = lambda done: None,
+    on_depth: Callable[[np.ndarray], None] | None = None,
 ) -> list[Path]:
     """Run a job, checked by `check_source` and `check_output`, to its finished files.
 
@@ -127,6 +128,8 @@ def run_job(
         job: What to do.
         settings: From `choose_settings`.
         on_frames: Told how many frames are done.
+        on_depth: Given each frame's depth as it is written, float32 `[H, W]`, in the writing thread; none where all is
+            finished already.
 
     Returns:
         The finished files and folders.
@@ -152,7 +155,7 @@ def run_job(
         _remove_unfinished(job)
         with ExitStack() as on_error:
             on_error.callback(_remove_unfinished, job)  # keeps the spool: --resume needs it
-            run = _Run(engine, job, settings, info, spool, identity, on_frames)
+            run = _Run(engine, job, settings, info, spool, identity, on_frames, on_depth)
             broken = run.write_all()
             on_error.pop_all()
     _publish(job)
@@ -199,9 +202,10 @@ class _Run:
         spool: Spool,
         identity: dict[str, Any],
         on_frames: Callable[[int], None],
+        on_depth: Callable[[np.ndarray], None] | None,
     ) -> None:
         self.engine, self.job, self.settings, self.info, self.spool = engine, job, settings, info, spool
-        self.identity, self.on_frames = identity, on_frames
+        self.identity, self.on_frames, self.on_depth = identity, on_frames, on_depth
         self.rate = job.rate(info)
         self.waiting: deque[tuple[float, np.ndarray]] = deque()  # time and small picture of frames without depth yet
         self.times_s: list[float] = []
@@ -286,6 +290,8 @@ class _Run:
         time_s, picture = self.waiting.popleft()
         for sink in self.sinks:
             sink.write(full, time_s)
+        if self.on_depth is not None:
+            self.on_depth(full)
         pair = side_by_side(picture, colorize(depth, self.engine.spec.kind), max_width_each=PREVIEW_WIDTH)
         if self.preview is None:
             audio = self.job.source if self.info.has_audio else None

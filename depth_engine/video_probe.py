@@ -7,6 +7,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import ffmpeg as ffmpeg_python
@@ -133,7 +134,14 @@ def probe_file(path: Path) -> VideoInfo:
         VideoError: If the file is absent, empty, no video, sound only, or reaches out to an address.
     """
     _check_regular(path)
-    return _parse_probe(path, _first_frame_log(path))
+    state = path.stat()
+    return _probe_unchanged(path, find_ffmpeg(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # a command asks several times, and each answer takes a process
+def _probe_unchanged(path: Path, ffmpeg: str, size: int, time_ns: int) -> VideoInfo:
+    """What a file of that size and time is, asked of this ffmpeg."""
+    return _parse_probe(path, _first_frame_log(path, ffmpeg))
 
 
 def _check_regular(path: Path) -> None:
@@ -150,12 +158,12 @@ def _check_regular(path: Path) -> None:
         raise VideoError(f"{path}: the file is empty")
 
 
-def _first_frame_log(path: Path) -> list[tuple[str, str]]:
+def _first_frame_log(path: Path, ffmpeg: str) -> list[tuple[str, str]]:
     """Ffmpeg's log while it decodes one frame: the header as it understands it, then the frame's facts."""
     source = ffmpeg_python.input(local_url(path), protocol_whitelist=LOCAL_PROTOCOLS, fflags="+discardcorrupt")
     # V: a video stream that is not a cover picture.
     one_frame = {"map": "0:V:0", "frames:v": 1, "vf": "showinfo=checksum=0", "format": "null"}
-    command = source.output("-", **one_frame).global_args(*LOG_OPTIONS).compile(cmd=find_ffmpeg())
+    command = source.output("-", **one_frame).global_args(*LOG_OPTIONS).compile(cmd=ffmpeg)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:

@@ -71,8 +71,44 @@ def to_disparity(values: np.ndarray, kind: str) -> np.ndarray:
     return np.where(np.isfinite(disparity), np.maximum(disparity, 0), 0).astype(np.float32, copy=False)
 
 
+class ClipHistogram:
+    """How disparities are spread over the frames of a clip, in bounded memory.
+
+    Attributes:
+        frames: How many were added.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._counts = np.zeros(_BINS, np.int64)
+
+    def add(self, disparity: np.ndarray) -> None:
+        """Add a frame from `to_disparity`."""
+        step = max(1, min(disparity.shape) // _SAMPLED_SIDE)
+        sampled = disparity[::step, ::step].ravel()
+        # Metric disparity has no bound; d / (1 + d) is below 1 and keeps the order, so percentiles carry over.
+        bounded = sampled / (1 + sampled)
+        self._counts += np.bincount((bounded * _BINS).astype(np.int64).clip(0, _BINS - 1), minlength=_BINS)
+        self.frames += 1
+
+    def range(self) -> DisparityRange:
+        """The 2nd and 98th percentile.
+
+        Raises:
+            ValueError: There is no frame.
+        """
+        share = np.cumsum(self._counts)
+        if share[-1] == 0:
+            raise ValueError("depth: it holds no frame")
+        bounds = []
+        for percent in (LOW_PERCENT, HIGH_PERCENT):
+            bounded = (int(np.searchsorted(share, share[-1] * percent / 100)) + 0.5) / _BINS
+            bounds.append(bounded / (1 - bounded))
+        return DisparityRange(*bounds)
+
+
 def clip_range(disparities: Iterable[np.ndarray]) -> DisparityRange:
-    """The 2nd and 98th percentile over all frames, in bounded memory: a histogram.
+    """The 2nd and 98th percentile over all frames.
 
     Args:
         disparities: From `to_disparity`, frame by frame.
@@ -80,21 +116,10 @@ def clip_range(disparities: Iterable[np.ndarray]) -> DisparityRange:
     Raises:
         ValueError: There is no frame.
     """
-    counts = np.zeros(_BINS, np.int64)
+    histogram = ClipHistogram()
     for disparity in disparities:
-        step = max(1, min(disparity.shape) // _SAMPLED_SIDE)
-        sampled = disparity[::step, ::step].ravel()
-        # Metric disparity has no bound; d / (1 + d) is below 1 and keeps the order, so percentiles carry over.
-        bounded = sampled / (1 + sampled)
-        counts += np.bincount((bounded * _BINS).astype(np.int64).clip(0, _BINS - 1), minlength=_BINS)
-    share = np.cumsum(counts)
-    if share[-1] == 0:
-        raise ValueError("depth: it holds no frame")
-    bounds = []
-    for percent in (LOW_PERCENT, HIGH_PERCENT):
-        bounded = (int(np.searchsorted(share, share[-1] * percent / 100)) + 0.5) / _BINS
-        bounds.append(bounded / (1 - bounded))
-    return DisparityRange(*bounds)
+        histogram.add(disparity)
+    return histogram.range()
 
 
 def frame_range(disparity: np.ndarray) -> DisparityRange:
@@ -120,13 +145,16 @@ def to_control(disparity: np.ndarray, span: DisparityRange) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def choose_range(source: DepthSource, normalize: str, frame_count: int | None = None) -> DisparityRange | None:
+def choose_range(
+    source: DepthSource, normalize: str, frame_count: int | None = None, seen: ClipHistogram | None = None
+) -> DisparityRange | None:
     """The range of a whole clip, by one pass over its depth where that is needed.
 
     Args:
         source: The depth.
         normalize: `clip`: percentiles of the clip; `frame`: each frame its own; `none`: values as they are, 0 to 1.
         frame_count: Frames that are used; None: all.
+        seen: Depth that went by as it was made; spares the pass if it was all that is used.
 
     Returns:
         The range, or None for `frame`.
@@ -141,6 +169,8 @@ def choose_range(source: DepthSource, normalize: str, frame_count: int | None = 
         if source.kind != "disparity":
             raise ValueError(f"--normalize: none is for disparity, and the depth is {source.kind}; give clip or frame")
         return DisparityRange(0.0, 1.0)
+    if seen is not None and seen.frames and seen.frames == source.frame_count and frame_count in (None, seen.frames):
+        return seen.range()
     values = source.open()
     used = values if frame_count is None else (frame for frame, _ in zip(values, range(frame_count), strict=False))
     return clip_range(to_disparity(frame, source.kind) for frame in used)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depth2video.choices import choose_size, find_generator, parse_size
-from depth2video.control import ControlStream, choose_range, control_frames
+from depth2video.control import ClipHistogram, ControlStream, choose_range, control_frames
 from depth2video.depth_origin import DepthOrigin, Progress, choose_depth, choose_normalization
 from depth2video.memory import memory_told
 from depth_engine.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
@@ -58,8 +58,8 @@ class ControlPlan:
         if self.job.resume and self.job.finished:
             return self.job.outputs, []
         with memory_told("--depth-max-res or --depth-window"):
-            source = self.depth.get(on_depth)
-        span = choose_range(source, self.normalize, self.job.expected_frames(self.info))
+            source = self.depth.get(on_depth, seen := ClipHistogram())
+        span = choose_range(source, self.normalize, self.job.expected_frames(self.info), seen)
         notes = list(self.depth.notes)
         settings = {**self.settings, **self.depth.to_json()}
         if span is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from depth2video.annotators import ANNOTATORS, AnnotatorPlan, plan_annotator
-from depth2video.control import NORMALIZATIONS, check_control
+from depth2video.control import NORMALIZATIONS, ClipHistogram, check_control, to_disparity
 from depth_engine.clip_depth import DepthPlan, plan_depth
 from depth_engine.depth_source import DepthSource, open_depth
 from depth_engine.derived_clip import ClipJob
@@ -30,14 +30,23 @@ class DepthOrigin:
     origin: DepthSource | DepthPlan | AnnotatorPlan
     notes: tuple[str, ...] = ()
 
-    def get(self, on_frames: Progress) -> DepthSource:
-        """The depth, made now if need be; of a source that breaks off, as far as it could be read."""
+    def get(self, on_frames: Progress, seen: ClipHistogram | None = None) -> DepthSource:
+        """The depth, made now if need be; of a source that breaks off, as far as it could be read.
+
+        Args:
+            on_frames: Told how many frames are done.
+            seen: Is added what the engine makes now, so that the range of the clip needs no pass of its own.
+        """
         if isinstance(self.origin, DepthSource):
             return self.origin
-        try:
+        if isinstance(self.origin, AnnotatorPlan):
             return self.origin.run(on_frames)
+        kind = self.origin.files.spec.kind
+        add = None if seen is None else lambda values: seen.add(to_disparity(values, kind))
+        try:
+            return self.origin.run(on_frames, add)
         except DecodeError:
-            if isinstance(self.origin, DepthPlan) and self.origin.job.finished:
+            if self.origin.job.finished:
                 return open_depth(self.origin.job.folder)
             raise
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections import abc
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -15,9 +16,26 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from depth2video.choices import check_device, check_request, choose_size, choose_windows, find_generator
-from depth2video.control import IMAGE_FITS, ControlStream, choose_range, contain, control_frames, cover
+from depth2video.control import (
+    IMAGE_FITS,
+    ClipHistogram,
+    ControlStream,
+    DisparityRange,
+    choose_range,
+    contain,
+    control_frames,
+    cover,
+)
 from depth2video.depth_origin import DepthOrigin, Progress, choose_depth, choose_normalization
-from depth2video.generators import Offload, Request, find_parts, load_generator, weights_identity
+from depth2video.generators import (
+    Generator,
+    Offload,
+    Request,
+    find_parts,
+    load_generator,
+    weights_bytes,
+    weights_identity,
+)
 from depth2video.memory import memory_told
 from depth_engine.background import read_ahead
 from depth_engine.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
@@ -28,9 +46,13 @@ from depth_engine.video import VideoInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from depth_engine.depth_source import DepthSource
+
 # What a killed run loses at the most, but for a window that takes longer.
 _KEEP_EVERY_S = 10.0
 _KEEP_EVERY_FRAMES = 24
+# Generators of smaller weights are loaded while depth is made.
+_LOAD_BESIDE_BYTES = 200 * 2**20
 CONTROL = "control"  # the companion clip
 
 
@@ -87,60 +109,73 @@ class VideoPlan:
         """
         if self.job.resume and self.job.finished:
             return self.job.outputs, []
-        with memory_told("--depth-max-res or --depth-window"):
-            source = self.depth.get(on_depth)
-        notes = [*self.depth.notes, *self.notes]
-        cuts = len(source.shots or (0,)) - 1
-        if cuts:
-            notes.append(
-                f"cuts in the clip: {cuts}; the generator knows nothing of them, so shots made apart are cleaner"
-            )
-        with (
-            memory_told("--size or --window, which starts anew, or give --offload model or sequential"),
-            ThreadPoolExecutor(1) as beside,
-        ):
-            # One looks through the depth while the other waits for the disk.
-            looked = beside.submit(choose_range, source, self.normalize, self.job.expected_frames(self.info))
-            generator = load_generator(
-                self.generator,
-                self.folders,
-                window=self.window,
-                stride=self.stride,
-                device=self.device,
-                dtype=self.dtype,
-                offload=self.offload,
-                video_to_video=self.request.strength is not None,
-            )
-            span = looked.result()
-            settings = {**self.settings, **self.depth.to_json(), "offload": self.offload, "device": self.device}
-            if span is not None:
-                settings["disparity_range"] = [span.low, span.high]
+        seen = ClipHistogram()
+        with ThreadPoolExecutor(1) as beside:
+            # One waits for the disk and the other for the network; large weights do not share the memory with depth.
+            loading = beside.submit(self._load) if weights_bytes(self.folders) <= _LOAD_BESIDE_BYTES else None
+            with memory_told("--depth-max-res or --depth-window"):
+                source = self.depth.get(on_depth, seen)
+            notes = [*self.depth.notes, *self.notes]
+            cuts = len(source.shots or (0,)) - 1
+            if cuts:
+                notes.append(
+                    f"cuts in the clip: {cuts}; the generator knows nothing of them, so shots made apart are cleaner"
+                )
+            with memory_told("--size or --window, which starts anew, or give --offload model or sequential"):
+                loading = loading or beside.submit(self._load)  # one looks through the depth meanwhile
+                span = choose_range(source, self.normalize, self.job.expected_frames(self.info), seen)
+                generator = loading.result()
+                return self._generate(source, span, generator, notes, on_frames), notes
 
-            def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
-                frames = control_frames(source, span, self.height, self.width)
-                control = ControlStream(self.job, frames, first)
-                with ExitStack() as stack:
-                    video = stack.enter_context(closing(self._source_frames(first)))
-                    request = replace(self.request, video=None if self.request.strength is None else video)
-                    # Control is read, a window made, and the one before it written, all at once.
-                    given = stack.enter_context(closing(read_ahead(control, self.window)))
-                    pieces = gathered(generator.generate(given, request, state=state or None))
-                    for piece in stack.enter_context(closing(read_ahead(pieces, 1))):
-                        yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
-                control.end(notes)
+    def _load(self) -> Generator:
+        return load_generator(
+            self.generator,
+            self.folders,
+            window=self.window,
+            stride=self.stride,
+            device=self.device,
+            dtype=self.dtype,
+            offload=self.offload,
+            video_to_video=self.request.strength is not None,
+        )
 
-            outputs = run_clip_job(
-                self.job,
-                self.identity,
-                make,
-                settings=settings,
-                panels={CONTROL: "Control"},
-                notes=notes,
-                on_frames=on_frames,
-            )
-        return outputs, notes
+    def _generate(
+        self,
+        source: DepthSource,
+        span: DisparityRange | None,
+        generator: Generator,
+        notes: list[str],
+        on_frames: Progress,
+    ) -> list[Path]:
+        """Make the clip from its depth; the finished files. What the user should know is added to `notes`."""
+        settings = {**self.settings, **self.depth.to_json(), "offload": self.offload, "device": self.device}
+        if span is not None:
+            settings["disparity_range"] = [span.low, span.high]
 
-    def _source_frames(self, first: int) -> Generator[np.ndarray, None, None]:
+        def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+            frames = control_frames(source, span, self.height, self.width)
+            control = ControlStream(self.job, frames, first)
+            with ExitStack() as stack:
+                video = stack.enter_context(closing(self._source_frames(first)))
+                request = replace(self.request, video=None if self.request.strength is None else video)
+                # Control is read, a window made, and the one before it written, all at once.
+                given = stack.enter_context(closing(read_ahead(control, self.window)))
+                pieces = gathered(generator.generate(given, request, state=state or None))
+                for piece in stack.enter_context(closing(read_ahead(pieces, 1))):
+                    yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
+            control.end(notes)
+
+        return run_clip_job(
+            self.job,
+            self.identity,
+            make,
+            settings=settings,
+            panels={CONTROL: "Control"},
+            notes=notes,
+            on_frames=on_frames,
+        )
+
+    def _source_frames(self, first: int) -> abc.Generator[np.ndarray, None, None]:
         """Frames of the source from one on, at the new clip's size."""
         with closing(self.job.frames()) as frames:  # type: ignore[type-var]
             for frame in islice(frames, first, None):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth2video.controlnet import ControlledUNet, DepthControlNet, control_pixels, run_controlled
+from depth_engine.background import read_ahead
 from depth_engine.checkpoints import load_model, read_json
 from depth_engine.derived_clip import Piece
 from depth_engine.plain_data import from_plain
@@ -105,7 +107,12 @@ class Predicted(NamedTuple):
 
 
 def predict_frames(
-    network: nn.Module, spec: SmallSpec, known: Tensor, control: Tensor, scale: float = 1.0
+    network: nn.Module,
+    spec: SmallSpec,
+    known: Tensor,
+    control: Tensor,
+    scale: float = 1.0,
+    motion: Tensor | None = None,
 ) -> Predicted:
     """The new frames of a window; differentiable.
 
@@ -115,6 +122,7 @@ def predict_frames(
         known: Pixels of the first k frames, `[B, k, 3, H, W]` in [-1, 1], k >= 1.
         control: Of all frames, `[B, T, 3, H, W]` in [-1, 1]. The ControlNet gets its grey and how it moved.
         scale: Of the control; 0 leaves it out.
+        motion: `control_motion` of the control from the last known frame, where that has been found already.
     """
     batch, count = known.shape[:2]
     frames = control.shape[1]
@@ -125,7 +133,10 @@ def predict_frames(
     c_noise = sample.new_full((batch, frames), math.log(spec.sigma) / 4)
     c_noise[:, :count] = spec.context_c_noise
     steered = cast(Steered, getattr(network, "module", network))  # wrapped for several processes
-    motion = control_motion(control, count - 1) if scale else control.new_zeros(batch, frames, 2, *control.shape[-2:])
+    if not scale:
+        motion = control.new_zeros(batch, frames, 2, *control.shape[-2:])
+    elif motion is None:
+        motion = control_motion(control, count - 1)
     steer = torch.cat([control[:, :, :1], motion / FLOW_UNIT], dim=2)
     width = int(dict(steered.unet.config)["cross_attention_dim"])
     inputs = (sample, c_noise, sample.new_zeros(batch, 1, width), sample.new_tensor(_TIME_IDS).expand(batch, 3))
@@ -215,16 +226,24 @@ class SmallGenerator:
             yield Piece(request.image[None], self._state(known, known_control), {"control": first[None]})
         # With control switched off for this call of the network, the first frame is all there is to go by.
         scale = request.control_scale if request.control_start <= 0 else 0.0
-        while chunk := list(islice(frames, self.window - len(known))):
-            given = torch.cat([known_control, control_pixels(np.stack(chunk)).to(device)])
-            new = predict_frames(self._network, self._spec, known[None], given[None], scale).rgb[0].clamp(-1, 1)
-            rgb = ((new + 1) * 127.5).round().to(torch.uint8)
-            # What goes on is what was delivered, so that a later process goes on with the same numbers.
-            seen = torch.cat([known, rgb.float() / 127.5 - 1])
-            known, known_control = seen[-self._spec.known :], given[-self._spec.known :]
-            yield Piece(
-                rgb.movedim(1, -1).cpu().numpy(), self._state(known, known_control), {"control": np.stack(chunk)}
-            )
+
+        def windows() -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
+            held = known_control
+            while chunk := list(islice(frames, self.window - len(held))):
+                new = np.stack(chunk)
+                given = torch.cat([held, control_pixels(new).to(device)])
+                yield new, given, control_motion(given[None], len(held) - 1) if scale else None
+                held = given[-self._spec.known :]
+
+        # The next window's motion is looked for beside the network's work on this one.
+        with closing(read_ahead(windows(), 1)) as ahead:
+            for chunk, given, motion in ahead:
+                new = predict_frames(self._network, self._spec, known[None], given[None], scale, motion)
+                rgb = ((new.rgb[0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+                # What goes on is what was delivered, so that a later process goes on with the same numbers.
+                known = torch.cat([known, rgb.float() / 127.5 - 1])[-self._spec.known :]
+                state = self._state(known, given[-self._spec.known :])
+                yield Piece(rgb.movedim(1, -1).cpu().numpy(), state, {"control": chunk})
 
     @staticmethod
     def _state(known: Tensor, control: Tensor) -> dict[str, Tensor]:

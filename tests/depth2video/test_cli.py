@@ -97,6 +97,18 @@ def test_the_engine_gives_depth_where_none_is_named(clip: Path, tmp_path: Path) 
     assert (tmp_path / "control.depth" / "depth.mkv").stat().st_mtime_ns == before
 
 
+def test_the_range_of_depth_that_goes_by_is_that_of_depth_read_back(clip: Path, tmp_path: Path) -> None:
+    """While the engine makes depth its range is taken on the way; a file is looked through."""
+    out = tmp_path / "control.mkv"
+    made = ("control", clip, "--codec", "ffv1", "--max-frames", "6", "--quiet", "--device", "cpu", "-o")
+    assert run(*made, out, "--depth-max-res", "64").exit_code == 0
+    again = tmp_path / "again.mkv"
+    assert run(*made, again, "--depth", tmp_path / "control.depth").exit_code == 0
+    spans = [json.loads(path.with_suffix(".json").read_text())["settings"]["disparity_range"] for path in (out, again)]
+    assert spans[0] == spans[1] and spans[0][0] < spans[0][1]
+    assert [frame.rgb.tobytes() for frame in read_frames(out)] == [frame.rgb.tobytes() for frame in read_frames(again)]
+
+
 @pytest.mark.parametrize("edited", [False, True])
 def test_a_small_generator_starts_from_the_first_frame(
     clip: Path, depth_file: Path, small_generator: Path, tmp_path: Path, edited: bool

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from depth2video.control import (
     FAR_OVER_NEAR,
+    ClipHistogram,
     DisparityRange,
     check_control,
     choose_range,
@@ -74,6 +76,19 @@ def test_one_range_keeps_steady_depth_steady_and_each_frame_its_own_does_not(tmp
     assert (by_clip == by_clip[0]).all()
     assert np.abs(by_frame[4].astype(int) - by_frame[3]).max() > 50
     assert choose_range(source, "none") == DisparityRange(0.0, 1.0)
+
+
+def test_depth_that_was_seen_is_not_read_again(tmp_path: Path) -> None:
+    values = moving_disparity(6, 24, 32)
+    source = _source(tmp_path, values, "disparity")
+    unread = replace(source, open=lambda: pytest.fail("it was read again"))
+    seen = ClipHistogram()
+    for frame in values[:-1]:
+        seen.add(frame)
+    assert choose_range(source, "clip", None, seen) == clip_range(values), "a part is not enough"
+    seen.add(values[-1])
+    assert choose_range(unread, "clip", 6, seen) == clip_range(values)
+    assert choose_range(source, "clip", 2, seen) == clip_range(values[:2]) != clip_range(values)
 
 
 def test_a_few_wrong_values_do_not_decide_the_contrast() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -392,6 +393,14 @@ def test_no_such_file(tmp_path: Path) -> None:
     assert "no file fits" in one_line(f"{tmp_path}/%03d.png")
     with pytest.raises(VideoError, match="no such file"):
         expand_inputs([tmp_path / "gone.mp4"])
+
+
+def test_a_file_that_changed_is_asked_again(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    shutil.copy(clip, path)
+    assert probe(path).width == probe(clip).width
+    path.write_bytes(b"no longer a video")
+    assert "clip.mp4" in one_line(path)
 
 
 def test_empty_folder(tmp_path: Path) -> None:
