@@ -337,8 +337,7 @@ def stage_at(config: TrainConfig, share: float) -> int:
 def _average_into(average: torch.nn.Module, unet: torch.nn.Module, config: TrainConfig, step: int) -> None:
     """An average over all steps at first, over the half-life later."""
     keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
-    for mean, weight in zip(average.parameters(), unet.parameters(), strict=True):
-        mean.lerp_(weight, 1 - keep)
+    torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - keep)
 
 
 def read_progress(folder: Path) -> Progress:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from depth_engine import DepthEngine
 from depth_engine.codec import to_pixels
-from training import finetune
+from training import finetune, muon
 from training.checkpoint_folder import best_folder, earlier_checkpoints, kept_of
 from training.cli import main
 from training.config import Stage, TrainConfig, load_config
@@ -77,21 +77,29 @@ def test_learning_beats_not_learning(optimizer: str) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_muon_moves_kernels_as_torchs_muon_moves_the_same_matrices() -> None:
+@pytest.mark.parametrize("together", [2**23, 2 * 32 * 24 * 9])
+def test_muon_moves_kernels_as_torchs_muon_moves_the_same_matrices(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wide and tall ones, three of one shape, all at once or two at a time; one without a gradient now and then."""
+    monkeypatch.setattr(muon, "_TOGETHER", together)
     config = replace(SMALL, optimizer="muon", weight_decay=0.1)
     torch.manual_seed(0)
-    layer = torch.nn.Conv2d(24, 32, 3)
-    matrix = torch.nn.Parameter(layer.weight.detach().flatten(1).clone())
-    optimizers = make_optimizers(layer, config)
-    assert set(optimizers) == {"muon", "adam"}, "the bias is no matrix"
-    peer = torch.optim.Muon([matrix], lr=config.muon_learning_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-    for _ in range(3):
-        layer.weight.grad = torch.randn_like(layer.weight)
-        layer.bias.grad = torch.zeros_like(layer.bias)  # type: ignore[union-attr]
-        matrix.grad = layer.weight.grad.flatten(1).clone()
-        for optimizer in (*optimizers.values(), peer):
-            optimizer.step()
-    assert torch.allclose(layer.weight.flatten(1), matrix, atol=1e-6)
+    model = torch.nn.ModuleList([*(torch.nn.Conv2d(24, 32, 3) for _ in range(3)), torch.nn.Linear(24, 200)])
+    kernels = [layer.weight for layer in model]
+    matrices = [torch.nn.Parameter(kernel.detach().flatten(1).clone()) for kernel in kernels]  # type: ignore[operator]
+    optimizers = make_optimizers(model, config)
+    assert set(optimizers) == {"muon", "adam"}, "biases are no matrices"
+    peer = torch.optim.Muon(matrices, lr=config.muon_learning_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for step in range(4):
+        for number, (kernel, matrix) in enumerate(zip(kernels, matrices, strict=True)):
+            has_grad = number != step
+            kernel.grad = torch.randn_like(kernel) if has_grad else None  # type: ignore[call-overload]
+            matrix.grad = kernel.grad.flatten(1).clone() if has_grad else None  # type: ignore[union-attr]
+        optimizers["muon"].step()
+        peer.step()
+    for kernel, matrix in zip(kernels, matrices, strict=True):
+        assert torch.allclose(kernel.flatten(1), matrix, atol=1e-6)  # type: ignore[operator]
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
