@@ -30,6 +30,7 @@ def main() -> None:
 @click.option("--save-every", type=float, default=5, show_default=True, help="Minutes between checkpoints.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run in the output folder.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint of this command.")
+@click.option("--shard", is_flag=True, help="Several processes: divide the model among them (FSDP), no copy for each.")
 @click.option("--dry-run", is_flag=True, help="Print config, parameters and memory; train nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bar; a line every 50 steps.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -45,6 +46,7 @@ def run(
     save_every: float,
     resume: bool,
     overwrite: bool,
+    shard: bool,
     dry_run: bool,
     quiet: bool,
     debug: bool,
@@ -52,7 +54,7 @@ def run(
 ) -> None:
     """Train CONFIG (a preset, or a YAML file); the output is loadable whenever it is stopped.
 
-    Several processes: accelerate launch -m training.cli run CONFIG -o FOLDER
+    Several processes: torchrun --nproc_per_node 2 -m training.cli run CONFIG -o FOLDER (or accelerate launch)
     """
     with told(debug, 2):
         from dataclasses import replace
@@ -92,10 +94,12 @@ def run(
         from depth_engine.devices import choose_device
 
         where = choose_device(device)
-        from training.finetune import check_same_config, train
+        from training.finetune import check_same_config, check_shardable, train
         from training.plan import describe_run
         from training.tasks import task_of
 
+        if shard:
+            check_shardable(resolved)
         task_of(resolved).check(resolved, init)
         if resume:
             check_same_config(resolved, output)
@@ -111,6 +115,7 @@ def run(
             init=init,
             device=str(where),
             resume=resume,
+            shard=shard,
             save_every_s=60 * save_every,
             log_folder=log,
             report=click.echo,

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 
+from training import sharding
 from training.checkpoint_folder import drop_earlier, drop_kept, keep_best, recover, save_checkpoint
 from training.clip_pool import ClipPool, check_sources
 from training.config import Stage, TrainConfig
@@ -25,7 +26,7 @@ from training.draws import generator
 from training.objective import StepDraw
 from training.optimizers import make_optimizers, set_rate
 from training.spatial import choose_trained, spatial_only
-from training.state import STATE_FOLDER, Progress, load_state, save_state
+from training.state import STATE_FOLDER, Progress, collect_state, load_state, save_state
 from training.tasks import Task, task_of
 from training.watch import Watch
 
@@ -108,6 +109,7 @@ def train(
     init: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
+    shard: bool = False,
     save_every_s: float = 300,
     log_folder: Path | None = None,
     report: Callable[[str], None] = print,
@@ -117,7 +119,7 @@ def train(
 
     A run that was killed goes on from its last checkpoint with `resume`: the draws depend on the step alone, so on the
     same hardware the weights are those of an unbroken run (with a budget in minutes, up to the clock). Under
-    `accelerate launch` every process trains its share of each batch.
+    `torchrun` or `accelerate launch` every process trains its share of each batch.
 
     Args:
         config: The run.
@@ -126,15 +128,19 @@ def train(
         budget_minutes: Wall-clock budget; the schedule follows it. None: the resumed run's, or `config.steps` alone.
         device: Where to train.
         resume: Go on with the interrupted run in `folder`.
+        shard: Divide weights, gradients, averages and moments among the processes, in place of a copy for each. Files
+            are the same: a run can be resumed either way.
         save_every_s: Seconds between checkpoints.
         log_folder: Where TensorBoard's logs go; None: nowhere.
         report: Takes lines of text.
         bar: Show a progress bar in place of a line every 50 steps.
 
     Raises:
-        ValueError: There is no interrupted run to resume, it had another config, or the batch can't be divided.
+        ValueError: There is no interrupted run to resume, it had another config, or batch or model can't be divided.
         FloatingPointError: The run diverged.
     """
+    if shard:
+        check_shardable(config)
     accelerator = start_accelerator(device)
     if accelerator.is_main_process:
         recover(folder)
@@ -150,7 +156,12 @@ def train(
     model, base = task.start(config, init, where)
     unet = model.unet
     average = copy.deepcopy(unet).requires_grad_(False)
-    trainer = _Trainer(accelerator, task, config, model)
+    shard = shard and accelerator.num_processes > 1
+    shell = copy.deepcopy(unet).to("meta") if shard else None
+    if shard:
+        sharding.shard(unet)
+        sharding.shard(average)
+    trainer = _Trainer(accelerator, task, config, model, shard)
     now = Progress()
     if resume:
         now = read_progress(folder)
@@ -159,8 +170,12 @@ def train(
         load_state(folder / STATE_FOLDER, unet, average, trainer.plain_optimizers)
 
     now.budget_minutes = budget_minutes
-    if accelerator.is_main_process and not resume:
-        drop_kept(folder)
+    if accelerator.is_main_process:
+        if accelerator.num_processes > 1:
+            how = "the model divided among them" if shard else "each with a copy of the model"
+            report(f"{accelerator.num_processes} processes, {how}")
+        if not resume:
+            drop_kept(folder)
 
     feeder = Feeder(task, config, where, accelerator.process_index, accelerator.num_processes)
     watch = Watch(
@@ -183,8 +198,10 @@ def train(
         return share, due
 
     def save(ended: bool) -> None:
+        state = collect_state(unet, average, trainer.plain_optimizers)
         if not accelerator.is_main_process:
             return
+        averaged = average if shell is None else sharding.undivided(shell, state.average)
         step = now.step
         keep_as = (
             folder.with_name(f"{folder.name}-step{now.saved_step:06d}") if config.keep_last and now.saved_step else None
@@ -193,11 +210,11 @@ def train(
         now.saved_step = step
 
         def write_state(target: Path) -> None:
-            save_state(target, unet, average, trainer.plain_optimizers, now)
+            save_state(target, state, now)
 
         save_checkpoint(
             folder,
-            lambda target, held: task.write(target, average, config, base, held),
+            lambda target, held: task.write(target, averaged, config, base, held),
             write_state=None if ended else write_state,
             keep_as=keep_as,
             shares_base=shares_base,
@@ -256,8 +273,8 @@ class Stepped(NamedTuple):
 class _Trainer:
     """The forward and backward pass and the optimisers of the stage at hand."""
 
-    def __init__(self, accelerator: Accelerator, task: Task, config: TrainConfig, model: Any) -> None:
-        self._accelerator, self._task, self._config = accelerator, task, config
+    def __init__(self, accelerator: Accelerator, task: Task, config: TrainConfig, model: Any, sharded: bool) -> None:
+        self._accelerator, self._task, self._config, self._sharded = accelerator, task, config, sharded
         self._unet, self._model = model.unet, model
         self._trains: str | None = None
         self._stage: Stage | None = None
@@ -272,6 +289,9 @@ class _Trainer:
         choose_trained(self._unet, stage.trains)
         self._accelerator.free_memory()
         self.plain_optimizers = make_optimizers(self._unet, self._config)
+        if self._sharded:
+            self._optimizers = list(self.plain_optimizers.values())
+            return
         wrapped, *self._optimizers = self._accelerator.prepare(self._unet, *self.plain_optimizers.values())
         self._model = replace(self._model, unet=wrapped)
 
@@ -287,7 +307,7 @@ class _Trainer:
                     self._accelerator.backward(loss / parts)
                 losses.append(loss.detach())
         parameters = [parameter for parameter in self._unet.parameters() if parameter.grad is not None]
-        norm = torch.as_tensor(self._accelerator.clip_grad_norm_(parameters, self._config.clip_norm))
+        norm = sharding.whole_norm(self._accelerator.clip_grad_norm_(parameters, self._config.clip_norm))
         set_rate(self.plain_optimizers.values(), rate)
         taken = bool(torch.isfinite(norm))
         if taken:
@@ -300,6 +320,10 @@ class _Trainer:
     @contextlib.contextmanager
     def _gradients_wait(self, wait: bool) -> Iterator[None]:
         """Leave the exchange of gradients to the last part of a step."""
+        if self._sharded:
+            sharding.gradients_wait(self._unet, wait)
+            yield
+            return
         with self._accelerator.no_sync(self._model.unet) if wait else contextlib.nullcontext():
             yield
 
@@ -311,7 +335,25 @@ def start_accelerator(device: str) -> Accelerator:
     # The layers of the other stages, and of blocks that a clip does not reach, get no gradient.
     handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     # The config says what the network computes in; a launcher's own choice would be a second one.
-    return Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(
+            f"accelerate: {accelerator.distributed_type.value} divides the model where the running average and the "
+            "checkpoints do not see it; launch plain processes and give --shard, which divides them too"
+        )
+    return accelerator
+
+
+def check_shardable(config: TrainConfig) -> None:
+    """See that the model can be divided among processes.
+
+    Raises:
+        ValueError: Names what can't.
+    """
+    if config.optimizer == "muon":
+        raise ValueError("--shard: muon works on whole matrices; give the config optimizer adam or adamw")
+    if config.task == "generator":
+        raise ValueError("--shard: the small generator is not worth dividing; leave it out")
 
 
 def check_divisible(config: TrainConfig, processes: int) -> None:
@@ -337,7 +379,7 @@ def stage_at(config: TrainConfig, share: float) -> int:
 def _average_into(average: torch.nn.Module, unet: torch.nn.Module, config: TrainConfig, step: int) -> None:
     """An average over all steps at first, over the half-life later."""
     keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - keep)
+    torch._foreach_lerp_(sharding.local(average.parameters()), sharding.local(unet.parameters()), 1 - keep)
 
 
 def read_progress(folder: Path) -> Progress:

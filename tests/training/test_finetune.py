@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
@@ -297,30 +296,6 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
 
 def plain(config: TrainConfig) -> dict:
     return json.loads(json.dumps(asdict(config)))
-
-
-def test_two_processes_end_in_the_weights_of_one(tmp_path: Path) -> None:
-    """gloo, two CPU processes, half of each batch each; the same global batch in one process beside it."""
-    config = replace(SMALL, precision="float32", optimizer="adamw", learning_rate=1e-3)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(config)))
-    command = ["-m", "training.cli", "run", str(tmp_path / "config.yaml"), "--device", "cpu", "--quiet"]
-    command += ["--save-every", "0.01", "-o"]  # saves on the way: the processes must agree when
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, start in (("one", []), ("two", launch)):
-        done = subprocess.run(
-            [sys.executable, *start, *command, str(tmp_path / name)],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("6 steps; checkpoint in") == 1, "the main process alone reports"
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert_alike(config, one, two)
 
 
 BARE = """

@@ -1,0 +1,59 @@
+"""A model divided among processes (torch's FSDP2): each holds a share of weights, gradients, averages and moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def shard(module: nn.Module) -> None:
+    """Divide a module's parameters among all processes, in place; a block is whole only while it computes.
+
+    Optimisers are made afterwards: they work on the shares.
+
+    Args:
+        module: The same on every process; its blocks are called as modules, in an order that all processes share.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    for child in module.children():
+        for block in child if isinstance(child, nn.ModuleList) else (child,):
+            if any(True for _ in block.parameters()):
+                fully_shard(block)
+    fully_shard(module)
+
+
+def local(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """This process's share of each tensor; of one that is not divided, the tensor itself."""
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A divided tensor put together, on the CPU; all processes must ask. Others are given back as they are."""
+    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+
+
+def divided_like(value: Tensor, other: Tensor) -> Tensor:
+    """`value`, whole on every process, divided as `other` is."""
+    if not isinstance(other, DTensor) or value.shape != other.shape:
+        return value
+    return distribute_tensor(value.to(other.device), other.device_mesh, other.placements)
+
+
+def undivided(shell: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """A module without memory (`meta`) filled with whole tensors."""
+    shell.load_state_dict(state, assign=True)
+    return shell
+
+
+def gradients_wait(module: nn.Module, wait: bool) -> None:
+    """Leave the exchange of a divided module's gradients to a later backward pass, or not."""
+    module.set_requires_gradient_sync(not wait)  # type: ignore[operator]  # of FSDPModule
+
+
+def whole_norm(norm: Tensor | float | None) -> Tensor:
+    """A gradient norm as one number on every process."""
+    return norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
