@@ -84,10 +84,11 @@ class Feeder:
         rng = generator(self._config.seed, step)
         draw = self._task.draw(stage, self._config, rng)
         shape_seed = int(torch.randint(2**31, (), generator=rng))
-        share = stage.batch // self._processes // stage.accumulate
+        count = parts_of(stage, self._processes)
+        share = stage.batch // self._processes // count
         parts = []
-        for part in range(stage.accumulate):
-            first = (self._process * stage.accumulate + part) * share
+        for part in range(count):
+            first = (self._process * count + part) * share
             rngs = [generator(self._config.seed, step, place) for place in range(first, first + share)]
             clips = self._pool.draw(draw.frames, rngs)
             shape_rng = torch.Generator().manual_seed(shape_seed)  # every part is cut to the same shape
@@ -155,12 +156,12 @@ def train(
     task = task_of(config)
     model, base = task.start(config, init, where)
     unet = model.unet
-    average = copy.deepcopy(unet).requires_grad_(False)
     shard = shard and accelerator.num_processes > 1
-    shell = copy.deepcopy(unet).to("meta") if shard else None
+    shell = copy.deepcopy(unet).to("meta") if shard else None  # first: copies that are whole take memory
+    average = copy.deepcopy(unet).requires_grad_(False)
     if shard:
-        sharding.shard(unet)
         sharding.shard(average)
+        sharding.shard(unet)
     trainer = _Trainer(accelerator, task, config, model, shard)
     now = Progress()
     if resume:
@@ -198,8 +199,9 @@ def train(
         return share, due
 
     def save(ended: bool) -> None:
-        state = collect_state(unet, average, trainer.plain_optimizers)
-        if not accelerator.is_main_process:
+        main = accelerator.is_main_process
+        state = collect_state(unet, average, trainer.plain_optimizers, keep=main, ended=ended)
+        if not main:
             return
         averaged = average if shell is None else sharding.undivided(shell, state.average)
         step = now.step
@@ -363,11 +365,15 @@ def check_divisible(config: TrainConfig, processes: int) -> None:
         ValueError: Names the stage.
     """
     for number, stage in enumerate(config.stages):
-        if stage.batch % (processes * stage.accumulate):
+        if stage.batch % processes:
             raise ValueError(
-                f"config: stages[{number}]: batch: {stage.batch} can't be divided among {processes} processes in "
-                f"{stage.accumulate} parts"
+                f"config: stages[{number}]: batch: {stage.batch} can't be divided among {processes} processes"
             )
+
+
+def parts_of(stage: Stage, processes: int) -> int:
+    """Parts that each process's share of a batch is cut into: as small ones as in one process, or as can be."""
+    return math.gcd(stage.accumulate, stage.batch // processes)
 
 
 def stage_at(config: TrainConfig, share: float) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
@@ -19,11 +20,13 @@ def shard(module: nn.Module) -> None:
     """
     from torch.distributed.fsdp import fully_shard
 
+    # Named, or torch would take the machine's GPU whatever device was chosen.
+    mesh = init_device_mesh(next(module.parameters()).device.type, (torch.distributed.get_world_size(),))
     for child in module.children():
         for block in child if isinstance(child, nn.ModuleList) else (child,):
             if any(True for _ in block.parameters()):
-                fully_shard(block)
-    fully_shard(module)
+                fully_shard(block, mesh=mesh)
+    fully_shard(module, mesh=mesh)
 
 
 def local(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -31,9 +34,18 @@ def local(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A divided tensor put together, on the CPU; all processes must ask. Others are given back as they are."""
-    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+def whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Divided tensors put together, on the CPU, one after the other; all processes must ask, and one may `keep` them.
+
+    Returns:
+        All tensors, those that are not divided as they are; nothing without `keep`.
+    """
+    held: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if keep:
+            held[name] = full.cpu() if isinstance(tensor, DTensor) else full
+    return held
 
 
 def divided_like(value: Tensor, other: Tensor) -> Tensor:

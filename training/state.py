@@ -54,16 +54,28 @@ class State(NamedTuple):
     moments: dict[str, Tensor]
 
 
-def collect_state(unet: nn.Module, average: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> State:
-    """What `save_state` keeps; tensors that are divided among processes are put together, so all must call this."""
+def collect_state(
+    unet: nn.Module, average: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], *, keep: bool, ended: bool
+) -> State:
+    """What `save_state` keeps; tensors that are divided among processes are put together, so all must call this.
+
+    Args:
+        unet: Weights.
+        average: Their running average.
+        optimizers: By name.
+        keep: This process writes it; another's state is empty.
+        ended: The average alone is wanted.
+    """
+    averages = whole(average.state_dict(), keep)
+    if ended:
+        return State({}, averages, {})
     moments = {
-        f"{name}|{index}|{key}": whole(torch.as_tensor(value))
+        f"{name}|{index}|{key}": torch.as_tensor(value)
         for name, optimizer in optimizers.items()
         for index, held in optimizer.state_dict()["state"].items()
         for key, value in held.items()
     }
-    weights, averages = ({key: whole(value) for key, value in m.state_dict().items()} for m in (unet, average))
-    return State(weights, averages, moments)
+    return State(whole(unet.state_dict(), keep), averages, whole(moments, keep))
 
 
 def save_state(folder: Path, state: State, progress: Progress) -> None:

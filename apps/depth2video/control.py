@@ -290,7 +290,7 @@ class ControlStream:
 
     def __init__(self, take: Take, frames: Iterator[np.ndarray], first: int) -> None:
         self._take, self._frames, self._first = take, frames, first
-        self._kept: deque[np.ndarray] = deque()  # what no piece was made of yet: a window at the most
+        self._kept: deque[np.ndarray] = deque()  # what no piece was made of yet: a few windows
         self._broken: DecodeError | None = None
         self._short_after: int | None = None
 

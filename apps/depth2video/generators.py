@@ -332,11 +332,6 @@ def weights_identity(folders: Mapping[str, Path]) -> dict[str, str]:
     return hashes
 
 
-def weights_bytes(folders: Mapping[str, Path]) -> int:
-    """Size of all parts' weights on disk."""
-    return sum(path.stat().st_size for folder in folders.values() for path in folder.rglob("*.safetensors"))
-
-
 def load_generator(
     name: str,
     folders: Mapping[str, Path],

@@ -33,7 +33,6 @@ from depth2video.generators import (
     Request,
     find_parts,
     load_generator,
-    weights_bytes,
     weights_identity,
 )
 from depth2video.memory import memory_told
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
 # What a killed run loses at the most, but for a window that takes longer.
 _KEEP_EVERY_S = 10.0
 _KEEP_EVERY_FRAMES = 24
-# Generators of smaller weights are loaded while depth is made.
-_LOAD_BESIDE_BYTES = 200 * 2**20
 CONTROL = "control"  # the companion clip
 
 
@@ -109,10 +106,12 @@ class VideoPlan:
         """
         if self.job.resume and self.job.finished:
             return self.job.outputs, []
+        import depth_engine.unet  # noqa: F401  # brings diffusers, which two threads can't import at once
+
         seen = ClipHistogram()
         with ThreadPoolExecutor(1) as beside:
-            # One waits for the disk and the other for the network; large weights do not share the memory with depth.
-            loading = beside.submit(self._load) if weights_bytes(self.folders) <= _LOAD_BESIDE_BYTES else None
+            # The bundled one is small; larger ones do not share the memory with depth.
+            loading = beside.submit(self._load) if self.generator == "bundled" else None
             with memory_told("--depth-max-res or --depth-window"):
                 source = self.depth.get(on_depth, seen)
             notes = [*self.depth.notes, *self.notes]

@@ -408,7 +408,8 @@ def _place(backward, u, v, d, owner):
     scale = _ONE / (backward[2, 0] * u + backward[2, 1] * v + backward[2, 2] + backward[2, 3] * d)
     at_x = (backward[0, 0] * u + backward[0, 1] * v + backward[0, 2] + backward[0, 3] * d) * scale + _HALF
     at_y = (backward[1, 0] * u + backward[1, 1] * v + backward[1, 2] + backward[1, 3] * d) * scale + _HALF
-    return min(max(at_x, x), x + _ONE), min(max(at_y, y), y + _ONE)
+    # In this order nan becomes the bound, and no index is made of it.
+    return min(max(x, at_x), x + _ONE), min(max(y, at_y), y + _ONE)
 
 
 @_fast

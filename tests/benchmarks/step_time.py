@@ -73,7 +73,7 @@ def main() -> None:
         patch.object(tasks, "step_loss", timed(tasks.step_loss, "forward")),
         patch.object(Accelerator, "backward", timed(Accelerator.backward, "backward")),
         patch.object(KernelMuon, "step", timed(KernelMuon.step, "optimisers")),
-        patch.object(torch.optim.AdamW, "step", timed(torch.optim.AdamW.step, "optimisers")),
+        patch.object(torch.optim.Adam, "step", timed(torch.optim.Adam.step, "optimisers")),  # AdamW's too
         patch.object(finetune.Feeder, "ask", asked),
         patch.object(finetune, "_average_into", note),
     ):

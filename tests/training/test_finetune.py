@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from depth_engine import DepthEngine
 from depth_engine.codec import to_pixels
-from training import finetune, muon
+from training import finetune
 from training.checkpoint_folder import best_folder, earlier_checkpoints, kept_of
 from training.cli import main
 from training.config import Stage, TrainConfig, load_config
@@ -81,6 +81,8 @@ def test_muon_moves_kernels_as_torchs_muon_moves_the_same_matrices(
     together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wide and tall ones, three of one shape, all at once or two at a time; one without a gradient now and then."""
+    from training import muon
+
     monkeypatch.setattr(muon, "_TOGETHER", together)
     config = replace(SMALL, optimizer="muon", weight_decay=0.1)
     torch.manual_seed(0)

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from tests.training.test_controlnet import STAGE
 from tests.training.test_finetune import ROOT, SMALL, assert_alike, plain, quiet, weights
 from training.cli import main
-from training.config import TrainConfig
+from training.config import TrainConfig, load_config
+from training.finetune import check_divisible, parts_of
 
 
 def in_two_processes(folder: Path, *arguments: str, script: str = "from training.cli import main") -> str:
@@ -77,6 +78,19 @@ def test_a_divided_run_goes_on_divided_or_not(tmp_path: Path) -> None:
     quiet(config, tmp_path / "whole")
     for name in ("alone", "two"):
         assert_alike(config, weights(tmp_path / "whole"), weights(tmp_path / name))
+
+
+@pytest.mark.parametrize(("preset", "processes"), [("one-step", 4), ("controlnet", 2), ("bundled", 2)])
+def test_presets_can_be_divided(preset: str, processes: int) -> None:
+    """Each process accumulates its share in parts no larger than one process would."""
+    config = load_config(preset)
+    check_divisible(config, processes)
+    for stage in config.stages:
+        share = stage.batch // processes
+        assert share % parts_of(stage, processes) == 0
+        assert share // parts_of(stage, processes) <= stage.batch // stage.accumulate
+    with pytest.raises(ValueError, match="can't be divided among 7 processes"):
+        check_divisible(config, 7)
 
 
 def test_what_can_not_be_divided_is_refused(tmp_path: Path) -> None:
