@@ -56,6 +56,7 @@ class CheckpointSpec:
         steps: Recommended denoising steps.
         multiple: What both sides of the picture must be divisible by.
         max_res: Recommended longest side in pixels.
+        flow: Whether `context` also carries depth along optical flow (`flow.py`); needs a lossless codec.
     """
 
     kind: Kind
@@ -75,6 +76,7 @@ class CheckpointSpec:
     steps: int
     multiple: int
     max_res: int
+    flow: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `depth_engine.json`."""

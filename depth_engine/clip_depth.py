@@ -45,7 +45,13 @@ def engine_options(prefix: str = "") -> Callable[[Callable], Callable]:
             command = click.option(f"--{prefix}{name}", f"engine_{name.replace('-', '_')}", type=kind, help=text)(
                 command
             )
-        return command
+        switch = click.option(
+            f"--{prefix}flow/--no-{prefix}flow",
+            "engine_flow",
+            default=None,
+            help="Carry depth along optical flow: for bundled, with context.",
+        )
+        return switch(command)
 
     return add
 

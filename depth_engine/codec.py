@@ -67,6 +67,10 @@ class PatchCodec:
         """`[T, 3, H, W]` in [-1, 1] -> `[T, 3 patch^2, H / patch, W / patch]`."""
         return F.pixel_unshuffle(rgb.float(), self.downscale)
 
+    def decode_rgb(self, condition: Tensor) -> Tensor:
+        """Inverse of `encode_rgb`: `[T, 3, H, W]` in [-1, 1]."""
+        return F.pixel_shuffle(condition.float(), self.downscale)
+
     def encode_depth(self, depth: Tensor) -> Tensor:
         """`[T, H, W]` in [-1, 1] -> `[T, patch^2, H / patch, W / patch]`."""
         return F.pixel_unshuffle(depth.float().unsqueeze(1), self.downscale)

@@ -85,7 +85,7 @@ def describe_models() -> list[str]:
             f"  licence   {known.licence}",
             f"  gives     {spec.kind}, longest side up to {spec.max_res} px, multiples of {spec.multiple}",
             f"  defaults  window {spec.window}, stride {spec.stride}, steps {spec.steps}, strategy {spec.strategy}, "
-            f"sampler {spec.sampler}",
+            f"sampler {spec.sampler}" + (", depth carried along optical flow" if spec.flow else ""),
         ]
     return [
         *lines,

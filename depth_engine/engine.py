@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from depth_engine.checkpoints import CheckpointFiles, CheckpointSpec, load_model, read_json, resolve_checkpoint
-from depth_engine.codec import ChunkedDecoder, Codec, ModelSize, fit_size, load_codec, to_pixels
+from depth_engine.codec import ChunkedDecoder, Codec, ModelSize, PatchCodec, fit_size, load_codec, to_pixels
 from depth_engine.denoise import WindowTask, denoise_window
 from depth_engine.devices import choose_device, choose_dtype
 from depth_engine.embed import Embedder, load_embedder
+from depth_engine.flow import follow_flow
 from depth_engine.noise import Noise, seeded_noise
 from depth_engine.settings import RunSettings, choose_settings
 from depth_engine.shots import mark_shots
@@ -97,6 +98,8 @@ class DepthEngine:
         taken = int(unet.config["in_channels"])
         if taken != channels:
             raise ValueError(f"model: the UNet of {files.name} takes {taken} channels, its codec gives {channels}")
+        if self.spec.flow and not isinstance(codec, PatchCodec):
+            raise ValueError(f"model: {files.name} wants flow, which needs a lossless codec, a patch codec")
 
     @classmethod
     def from_pretrained(
@@ -157,7 +160,8 @@ class DepthEngine:
             start_s: Start of the part to take of a file, in seconds.
             end_s: End of the part to take of a file, in seconds.
             max_frames: Frames to take of a file at the most.
-            **settings: `window`, `stride`, `steps`, `sigmas`, `strategy`, `sampler`, `max_res`, `seed`.
+            **settings: `window`, `stride`, `steps`, `sigmas`, `strategy`, `sampler`, `max_res`, `seed`,
+                `flow`.
 
         Returns:
             Depth with `.values` float32 `[T, H, W]` in [0, 1], of the checkpoint's kind.
@@ -286,9 +290,16 @@ class DepthEngine:
                 context_c_noise=self.spec.context_c_noise,
             )
             latents = denoise_window(task, settings.strategy)  # type: ignore[arg-type]
+            if settings.flow:
+                latents = self._follow_flow(condition, latents, window.context)
             ended = not frames.has_next() or frames.starts_shot()
             depth, carry = self._finish(carry, window, latents, condition, embedding, settings, ended)
             yield WindowResult(depth=depth, size=size, carry=carry)
+
+    def _follow_flow(self, condition: Tensor, latents: Tensor, known: int) -> Tensor:
+        """Latents of a window with its new frames' depth carried along the flow of the pictures."""
+        codec: PatchCodec = self.codec  # type: ignore[assignment]  # checked when it was made
+        return codec.encode_depth(follow_flow(codec.decode_rgb(condition), codec.decode_pixels(latents), known))
 
     def _finish(
         self,

@@ -111,7 +111,8 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     if not formats:
         raise ValueError(f"--format: is empty; accepted: {', '.join(DEPTH_FORMATS)}")
     files = resolve_checkpoint(options["model"], spec=options["spec"], base=options["base"])
-    chosen = {name: options[name] for name in ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed")}
+    names = ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed", "flow")
+    chosen = {name: options[name] for name in names}
     settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
     dtype = _check_device(options["device"], options["dtype"])
     if files.spec.start == "zero" and settings.steps > files.spec.steps:

@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "sigmas": None,
     "strategy": None,
     "sampler": None,
+    "flow": None,
     "max_res": None,
     "seed": 0,
     "start": None,
@@ -34,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
 }
 _NUMBERS = {"window": int, "stride": int, "steps": int, "max_res": int, "seed": int, "max_frames": int}
 _NUMBERS |= {"start": float, "end": float, "fps": float}
+_SWITCHES = ("shots", "flow")  # which can be turned off, too
 # Names that a sidecar uses for the same things, and what it records besides.
 _SIDECAR_NAMES = {"start_s": "start", "end_s": "end"}
 _SIDECAR_ONLY = ("model_size",)
@@ -44,7 +46,7 @@ def merge_options(config: Path | None, given: Mapping[str, Any]) -> dict[str, An
 
     Args:
         config: YAML or JSON file with option names as keys (`max-res` or `max_res`), or a sidecar; or None.
-        given: From click; None and False mean "not given".
+        given: From click; None means "not given"; so does False, but for switches.
 
     Raises:
         ValueError: The file can't be read, or a key or a value is not accepted.
@@ -53,8 +55,7 @@ def merge_options(config: Path | None, given: Mapping[str, Any]) -> dict[str, An
     if config is not None:
         options.update(_read(config))
     options.update({key: value for key, value in given.items() if value is not None and value is not False})
-    if given.get("shots") is False:
-        options["shots"] = False
+    options.update({key: False for key in _SWITCHES if given.get(key) is False})
     # --steps on the command line replaces a list of levels in the file, and the other way round.
     for one, other in (("steps", "sigmas"), ("sigmas", "steps")):
         if given.get(one) is not None and given.get(other) is None:
@@ -99,7 +100,7 @@ def _checked(path: Path, name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or _NUMBERS[name](value) != value:
             raise ValueError(f"{where}: {value!r} is not accepted; give a {'whole ' * (_NUMBERS[name] is int)}number")
         return _NUMBERS[name](value)
-    if isinstance(DEFAULTS[name], bool):
+    if isinstance(DEFAULTS[name], bool) or name in _SWITCHES:
         if not isinstance(value, bool):
             raise ValueError(f"{where}: {value!r} is not accepted; give true or false")
         return value

@@ -29,6 +29,7 @@ class RunSettings:
         sampler: Euler variant.
         max_res: Longest side in pixels that the model works at.
         seed: Seeds the noise.
+        flow: Whether depth is carried along optical flow from frame to frame.
     """
 
     window: int
@@ -39,6 +40,7 @@ class RunSettings:
     sampler: str
     max_res: int
     seed: int
+    flow: bool
 
     @property
     def layout(self) -> Layout:
@@ -62,6 +64,7 @@ def choose_settings(
     sampler: str | None = None,
     max_res: int | None = None,
     seed: int = 0,
+    flow: bool | None = None,
 ) -> RunSettings:
     """Fill what is unset from the checkpoint's recommendations and check the whole.
 
@@ -87,16 +90,28 @@ def choose_settings(
     seed = _whole("seed", seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed: {seed} is not accepted; give a whole number from 0 to 2^64 - 1")
+    strategy = known_name("strategy", strategy or spec.strategy, STRATEGIES)
     return RunSettings(
         window=window,
         stride=stride,
         steps=steps,
         sigmas=levels,
-        strategy=known_name("strategy", strategy or spec.strategy, STRATEGIES),
+        strategy=strategy,
         sampler=known_name("sampler", sampler or spec.sampler, SAMPLERS),
         max_res=max_res,
         seed=seed,
+        flow=_flow(spec, strategy, flow),
     )
+
+
+def _flow(spec: CheckpointSpec, strategy: str, flow: bool | None) -> bool:
+    """Whether depth follows the flow: a kind of context, for checkpoints made for it."""
+    possible = spec.flow and strategy == "context"
+    if flow and not spec.flow:
+        raise ValueError("flow: True is not accepted; this checkpoint does not carry depth along optical flow")
+    if flow and not possible:
+        raise ValueError(f"flow: True is not accepted with strategy {strategy!r}; it goes with 'context'")
+    return possible if flow is None else flow
 
 
 def check_sigmas(sigmas: Sequence[float]) -> list[float]:

@@ -139,9 +139,12 @@ def ablations(
     for row in ROWS:
         engine = DepthEngine.from_pretrained(folder / row.training, device=device)
         size = trainings[row.training].stages[0]
+        settings = {"strategy": row.strategy, "steps": row.steps}
+        if engine.spec.flow:  # the table is of networks
+            settings["flow"] = False
         scores = score_checkpoint(
             engine,
-            {row.label: {"strategy": row.strategy, "steps": row.steps}},
+            {row.label: settings},
             clips=clips,
             frames=frames,
             height=size.height,

@@ -41,10 +41,12 @@ class Score:
     seam_mfc_m: float
 
 
-# What `depth-train score` compares: settings of the engine by the name of the row.
+# What `depth-train score` compares: settings of the engine by the name of the row. Where the checkpoint does not carry
+# depth along optical flow, the row without says nothing new.
 RUNS: dict[str, dict[str, Any]] = {
     "single frames": {"window": 1, "stride": 1, "strategy": "independent"},
     "independent windows": {"strategy": "independent"},
+    "context without flow": {"strategy": "context", "flow": False},
     "context windows": {"strategy": "context"},
 }
 
@@ -63,13 +65,14 @@ def score_checkpoint(
 
     Args:
         engine: Loaded checkpoint of kind `disparity`.
-        runs: Settings of the engine by the name of the row.
+        runs: Settings of the engine by the name of the row; rows that turn off what the checkpoint lacks are left out.
         clips: Number of scenes.
         frames: Frames per clip.
         height: Picture height in pixels.
         width: Picture width in pixels.
         report: Takes progress lines.
     """
+    runs = {name: settings for name, settings in runs.items() if engine.spec.flow or settings.get("flow") is not False}
     windows = [*plan(frames, engine.spec.window, engine.spec.stride, "sliding")]
     seams = [window.first_new - 1 for window in windows[1:]]  # places in the list of pairs
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}

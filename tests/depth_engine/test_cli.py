@@ -263,6 +263,7 @@ BAD_OPTIONS = [
     (("--window", "4", "--stride", "5"), "stride: 5 is larger than the window (4)"),
     (("--steps", "0"), "steps: 0"),
     (("--strategy", "contxt"), "did you mean 'context'"),
+    (("--flow", "--strategy", "replacement"), "flow: True is not accepted with strategy 'replacement'"),
     (("--sampler", "heun"), "sampler: 'heun' is not known"),
     (("--model", "chronodeph"), "did you mean 'chronodepth'"),
     (("--model", "./no/such/folder"), "no such folder: ./no/such/folder"),

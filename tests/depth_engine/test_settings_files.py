@@ -22,6 +22,13 @@ def test_file_overrides_defaults_and_command_line_overrides_file(tmp_path: Path)
     assert options == {**DEFAULTS, "window": 3, "max_res": 128, "formats": "mkv,npy", "shots": False}
 
 
+def test_what_is_on_can_be_turned_off(tmp_path: Path) -> None:
+    path = config(tmp_path, "flow: true\n")
+    assert merge_options(path, {"flow": None, "shots": None})["flow"] is True
+    options = merge_options(path, {"flow": False, "shots": False})
+    assert (options["flow"], options["shots"]) == (False, False)
+
+
 def test_sigmas_on_the_command_line_replace_steps_in_the_file(tmp_path: Path) -> None:
     options = merge_options(config(tmp_path, "steps: 5\n"), {"sigmas": "700,15"})
     assert (options["steps"], options["sigmas"]) == (None, "700,15")
@@ -43,6 +50,7 @@ def test_a_sidecar_is_a_config(tmp_path: Path) -> None:
         ("windw: 4\n", "option: 'windw' is not known; did you mean 'window'"),
         ("window: four\n", "window: 'four' is not accepted; give a whole number"),
         ("window: 4.5\n", "window: 4.5 is not accepted"),
+        ("flow: fast\n", "flow: 'fast' is not accepted; give true or false"),
         ("shots: perhaps\n", "shots: 'perhaps' is not accepted; give true or false"),
         ("- 1\n", "holds no options"),
         ("a: [\n", "neither YAML nor JSON"),

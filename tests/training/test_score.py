@@ -9,14 +9,14 @@ import pytest
 
 from depth_engine import DepthEngine, DepthVideo
 from training.scenes import make_clips
-from training.score import MAX_DEPTH_M, score_checkpoint
+from training.score import MAX_DEPTH_M, RUNS, score_checkpoint
 
 
 def test_rows_of_the_bundled_checkpoint() -> None:
     engine = DepthEngine.from_pretrained("bundled", device="cpu")
     lines: list[str] = []
     scores = score_checkpoint(engine, clips=1, frames=8, height=48, width=64, report=lines.append)
-    assert list(scores) == ["best constant", "single frames", "independent windows", "context windows"]
+    assert list(scores) == ["best constant", *RUNS]
     assert lines == ["clip 1/1"]
     assert all(0 < row.abs_rel < 2 and 0 < row.delta1 < 1 for row in scores.values())
     assert np.isnan(scores["best constant"].jitter) and scores["context windows"].mfc_m > 0

@@ -1,0 +1,97 @@
+"""Depth carried from frame to frame along optical flow, so that what does not change in the picture keeps its depth.
+
+A network that predicts a frame afresh is off by a little another way each time. Each frame's depth is drawn towards the
+depth of the frame before it, moved by the flow between the two pictures, where picture and depth say that it is the
+same surface. The same idea, with other weights, as the temporal filters of stabilised video (Lang et al., "Practical
+Temporal Consistency for Image-Based Graphics Applications", SIGGRAPH 2012).
+
+The numbers were chosen on held-out procedural scenes that no score is reported on (seeds 500 to 531).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Share of the carried depth where it is trusted fully: a surface is remembered for about ten frames.
+KEPT = 0.9
+# Trust falls to 1/e where the pictures differ by this much of 255, or the depths by this much of their range.
+GREY_TOLERANCE = 50.0
+DEPTH_TOLERANCE = 0.15
+# The carried depth takes over this share of the new prediction's scale and shift: nearing a wall must show.
+LEVEL_SHARE = 0.4
+
+
+def follow_flow(rgb: Tensor, depth: Tensor, known: int) -> Tensor:
+    """Draw each new frame's depth towards that of the frame before it.
+
+    Args:
+        rgb: `[T, 3, H, W]` in [-1, 1].
+        depth: Depth pixels of the same frames, `[T, H, W]`, around [-1, 1].
+        known: The first `known` frames are settled; if 0, the first is taken as it is.
+
+    Returns:
+        Depth pixels `[T, H, W]` on the device of `depth`.
+    """
+    first = max(1, known)
+    if len(depth) <= first:
+        return depth
+    greys = [_grey(frame) for frame in rgb[first - 1 :]]
+    predicted = (depth[first - 1 :].float().cpu().numpy() + 1) / 2
+    settled = [predicted[0]]
+    for index in range(1, len(greys)):
+        settled.append(_carry(settled[-1], predicted[index], greys[index - 1], greys[index]))
+    values = torch.from_numpy(np.stack(settled[1:])).to(depth)
+    return torch.cat([depth[:first], values * 2 - 1])
+
+
+def _carry(before: np.ndarray, predicted: np.ndarray, grey_before: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """One frame's depth `[H, W]` in [0, 1], from its prediction and the settled depth of the frame before."""
+    import cv2
+
+    columns, rows = _where_from(grey, grey_before)
+    moved = cv2.remap(before, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.remap(grey_before, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # Single pixels differ by noise; a surface that comes into view differs over an area.
+    difference = cv2.blur(cv2.absdiff(seen, grey).astype(np.float32), (5, 5))
+    height, width = grey.shape
+    inside = (columns >= -0.5) & (columns <= width - 0.5) & (rows >= -0.5) & (rows <= height - 0.5)
+    trust = inside * np.exp(-((difference / GREY_TOLERANCE) ** 2))
+    moved = _towards_level(moved, predicted, trust)
+    weight = KEPT * trust * np.exp(-(((moved - predicted) / DEPTH_TOLERANCE) ** 2))
+    return (predicted + weight * (moved - predicted)).astype(np.float32)
+
+
+def _where_from(grey: np.ndarray, grey_before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows, float32 `[H, W]`, at which each pixel is found in the frame before.
+
+    Dense inverse search (Kroeger et al., arXiv 1603.03590; OpenCV's).
+    """
+    import cv2
+
+    cv: Any = cv2  # its stubs lack this flow
+    flow = cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey, grey_before, None)
+    rows, columns = np.indices(grey.shape, dtype=np.float32)
+    return columns + flow[..., 0], rows + flow[..., 1]
+
+
+def _towards_level(moved: np.ndarray, predicted: np.ndarray, trust: np.ndarray) -> np.ndarray:
+    """`moved` with a share of the least-squares scale and shift onto `predicted`, weighed by trust."""
+    weight = trust / max(float(trust.sum()), 1e-6)
+    moved_mean, predicted_mean = float((moved * weight).sum()), float((predicted * weight).sum())
+    deviation = moved - moved_mean
+    # A flat depth has no scale to fit; the bound keeps the fraction near 0 there, far below what a scene varies by.
+    variance = max(float((deviation**2 * weight).sum()), 1e-4)
+    scale = float((deviation * (predicted - predicted_mean) * weight).sum()) / variance
+    level = moved_mean + LEVEL_SHARE * (predicted_mean - moved_mean)
+    return level + (1 + LEVEL_SHARE * (scale - 1)) * deviation
+
+
+def _grey(rgb: Tensor) -> np.ndarray:
+    """uint8 `[H, W]` of RGB pixels `[3, H, W]` in [-1, 1]; weights of ITU-R BT.601."""
+    weights = rgb.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    grey = ((rgb.clamp(-1, 1) + 1) / 2 * weights).sum(0) * 255
+    return grey.round().to(torch.uint8).cpu().numpy()
