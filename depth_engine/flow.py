@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Share of the carried depth where it is trusted fully: a surface is remembered for about ten frames.
-KEPT = 0.9
+# Share of the carried depth where it is trusted fully: a surface is remembered for some sixteen frames.
+KEPT = 0.94
 # Trust falls to 1/e where the pictures differ by this much of 255, or the depths by this much of their range.
 GREY_TOLERANCE = 50.0
 DEPTH_TOLERANCE = 0.15
@@ -73,7 +73,7 @@ def _where_from(grey: np.ndarray, grey_before: np.ndarray) -> tuple[np.ndarray, 
     import cv2
 
     cv: Any = cv2  # its stubs lack this flow
-    flow = cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey, grey_before, None)
+    flow = cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_FAST).calc(grey, grey_before, None)
     rows, columns = np.indices(grey.shape, dtype=np.float32)
     return columns + flow[..., 0], rows + flow[..., 1]
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import depth_engine.engine
 from depth_engine import DepthEngine
 from depth_engine.codec import ModelSize
 from depth_engine.depth_files import DepthSink
@@ -65,6 +66,7 @@ def main() -> None:
     spent: dict[str, float] = {}
     engine.unet.forward = timed(engine.unet.forward, "network", spent)
     for owner, method, label in (
+        (depth_engine.engine, "follow_flow", "optical flow"),
         (ModelSize, "shrink", "resize"),
         (ModelSize, "restore", "resize"),
         (DepthSink, "write", "depth file"),
