@@ -383,8 +383,14 @@ def stage_at(config: TrainConfig, share: float) -> int:
 
 @torch.no_grad()
 def _average_into(average: torch.nn.Module, unet: torch.nn.Module, config: TrainConfig, step: int) -> None:
-    """An average over all steps at first, over the half-life later."""
-    keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step))
+    """An average over all steps at first, over the half-life later; if that is long, one step in four stands for all.
+
+    It reads and writes as much memory as a small optimiser.
+    """
+    stands_for = 4 if step >= 16 and config.ema_half_life >= 100 else 1
+    if (step + 1) % stands_for:
+        return
+    keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step)) ** stands_for
     torch._foreach_lerp_(sharding.local(average.parameters()), sharding.local(unet.parameters()), 1 - keep)
 
 

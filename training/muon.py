@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Matrices made orthogonal together: as many as have this many elements, so that copies of large ones stay small.
-_TOGETHER = 2**23
+# Matrices made orthogonal together: as many as have this many elements, so that copies of them stay in the cache.
+_TOGETHER = 2**21
 
 
 class KernelMuon(torch.optim.Muon):

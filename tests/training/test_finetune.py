@@ -156,6 +156,22 @@ def test_stages_freeze_what_they_do_not_train(tmp_path: Path, svd_folder: Path) 
         assert engine.estimate(np.zeros((3, 64, 64, 3), np.uint8), shots=False).values.shape == (3, 64, 64)
 
 
+@pytest.mark.parametrize("half_life", [20.0, 200.0])
+def test_the_average_forgets_by_its_half_life(half_life: float) -> None:
+    """A weight that jumps from 0 to 1 after 4000 steps: the average is half way there a half-life later."""
+    config = replace(SMALL, ema_half_life=half_life)
+    average, weight = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(average.weight)
+    seen = []
+    for step in range(4000 + int(2 * half_life)):
+        torch.nn.init.constant_(weight.weight, float(step >= 4000))
+        finetune._average_into(average, weight, config, step)
+        seen.append(float(average.weight.detach()))
+    assert seen[3999] == 0
+    assert seen[3999 + int(half_life)] == pytest.approx(0.5, abs=0.02)
+    assert seen[-1] == pytest.approx(0.75, abs=0.02)
+
+
 class Killed(Exception):
     pass
 
