@@ -130,7 +130,7 @@ def train(
         device: Where to train.
         resume: Go on with the interrupted run in `folder`.
         shard: Divide weights, gradients, averages and moments among the processes, in place of a copy for each. Files
-            are the same: a run can be resumed either way.
+            are the same: a run can be resumed either way. An FSDP setting of `accelerate launch` asks for it, too.
         save_every_s: Seconds between checkpoints.
         log_folder: Where TensorBoard's logs go; None: nowhere.
         report: Takes lines of text.
@@ -140,6 +140,7 @@ def train(
         ValueError: There is no interrupted run to resume, it had another config, or batch or model can't be divided.
         FloatingPointError: The run diverged.
     """
+    shard = sharding.asked_by_launcher() or shard
     if shard:
         check_shardable(config)
     accelerator = start_accelerator(device)
@@ -338,7 +339,7 @@ def start_accelerator(device: str) -> Accelerator:
     handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     # The config says what the network computes in; a launcher's own choice would be a second one.
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise ValueError(
             f"accelerate: {accelerator.distributed_type.value} divides the model where the running average and the "
             "checkpoints do not see it; launch plain processes and give --shard, which divides them too"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def asked_by_launcher() -> bool:
+    """Whether `accelerate launch` was configured for FSDP; this process then divides the model itself.
+
+    The setting is taken out of the environment: accelerate would divide the model where the running average and the
+    checkpoints do not see it.
+    """
+    return os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
 
 
 def shard(module: nn.Module) -> None:

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -23,14 +25,24 @@ from training.config import TrainConfig, load_config
 from training.finetune import check_divisible, parts_of
 
 
-def in_two_processes(folder: Path, *arguments: str, script: str = "from training.cli import main") -> str:
+def in_two_processes(
+    folder: Path,
+    *arguments: str,
+    script: str = "from training.cli import main",
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """What `depth-train run config.yaml -o two` prints, run by two CPU processes (gloo)."""
     (folder / "run.py").write_text(f"import sys\n{script}\nmain(['run', *sys.argv[1:]])\n")
     config = ("--device", "cpu", "--quiet", *arguments, "-o", str(folder / "two"), str(folder / "config.yaml"))
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(folder / "run.py"), *config],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "apps")))},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "apps"))),
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=300,
@@ -38,16 +50,19 @@ def in_two_processes(folder: Path, *arguments: str, script: str = "from training
     return f"{done.stdout}\n{done.stderr}\nexit code {done.returncode}"
 
 
-@pytest.mark.parametrize("shard", [False, True])
-def test_two_processes_end_in_the_weights_of_one(shard: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["copies", "--shard", "accelerate's FSDP setting"])
+def test_two_processes_end_in_the_weights_of_one(how: str, tmp_path: Path) -> None:
     """Half of each batch each, and half of the model; the same global batch in one process beside it."""
     config = replace(SMALL, precision="float32", optimizer="adamw", learning_rate=1e-3)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(config)))
     quiet(config, tmp_path / "one")
     # Saves on the way: the processes must agree when.
-    told = in_two_processes(tmp_path, "--save-every", "0.01", *(["--shard"] if shard else []))
+    options = ["--shard"] if how == "--shard" else []
+    # What `accelerate launch` with an FSDP config sets.
+    environment = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if how.startswith("accelerate") else {}
+    told = in_two_processes(tmp_path, "--save-every", "0.01", *options, environment=environment)
     assert "exit code 0" in told, told
-    assert told.count("2 processes, the model divided" if shard else "2 processes, each with a copy") == 1
+    assert told.count("2 processes, each with a copy" if how == "copies" else "2 processes, the model divided") == 1
     assert told.count("6 steps; checkpoint in") == 1, "the main process alone reports"
     assert_alike(config, weights(tmp_path / "one"), weights(tmp_path / "two"))
 
