@@ -23,6 +23,8 @@ GREY_TOLERANCE = 50.0
 DEPTH_TOLERANCE = 0.15
 # The carried depth takes over this share of the new prediction's scale and shift: nearing a wall must show.
 LEVEL_SHARE = 0.4
+# OpenCV's search reads out of bounds in pictures that are small or narrow (seen at 16x128, not from 64 up).
+_LEAST_SIDE = 64
 
 
 def follow_flow(rgb: Tensor, depth: Tensor, known: int) -> Tensor:
@@ -73,7 +75,10 @@ def _where_from(grey: np.ndarray, grey_before: np.ndarray) -> tuple[np.ndarray, 
     import cv2
 
     cv: Any = cv2  # its stubs lack this flow
-    flow = cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_FAST).calc(grey, grey_before, None)
+    height, width = grey.shape
+    below, right = max(0, _LEAST_SIDE - height), max(0, _LEAST_SIDE - width)
+    pair = (cv2.copyMakeBorder(each, 0, below, 0, right, cv2.BORDER_REPLICATE) for each in (grey, grey_before))
+    flow = cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_FAST).calc(*pair, None)[:height, :width]
     rows, columns = np.indices(grey.shape, dtype=np.float32)
     return columns + flow[..., 0], rows + flow[..., 1]
 

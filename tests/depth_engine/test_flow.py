@@ -88,6 +88,15 @@ def test_what_comes_into_view_takes_its_own_depth() -> None:
     assert (settled[1, :12] + 0.6).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("size", [(16, 256), (256, 16), (16, 16), (8, 8), (64, 2048)])
+def test_any_shape_of_picture(size: tuple[int, int]) -> None:
+    rgb = torch.from_numpy(texture(*size, seed=6)).expand(3, -1, -1, -1)
+    predicted = flickering(torch.zeros(3, *size))
+    settled = follow_flow(rgb, predicted, 0)
+    assert settled.shape == predicted.shape and bool(settled.isfinite().all())
+    assert (settled[2] - settled[1]).abs().mean() < 0.5 * (predicted[2] - predicted[1]).abs().mean()
+
+
 def test_a_change_of_level_is_followed() -> None:
     """The camera nears a wall: all of the prediction rises, and the settled depth goes along."""
     rgb = torch.from_numpy(texture(HEIGHT, WIDTH, 3)).expand(20, -1, -1, -1)
