@@ -22,7 +22,7 @@ KEPT = 0.94
 GREY_TOLERANCE = 50.0
 DEPTH_TOLERANCE = 0.15
 # The carried depth takes over this share of the new prediction's scale and shift: nearing a wall must show.
-LEVEL_SHARE = 0.4
+LEVEL_SHARE = 0.3
 # OpenCV's search reads out of bounds in pictures that are small or narrow (seen at 16x128, not from 64 up).
 _LEAST_SIDE = 64
 
