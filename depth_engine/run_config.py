@@ -56,6 +56,9 @@ def merge_options(config: Path | None, given: Mapping[str, Any]) -> dict[str, An
         options.update(_read(config))
     options.update({key: value for key, value in given.items() if value is not None and value is not False})
     options.update({key: False for key in _SWITCHES if given.get(key) is False})
+    # A file that asks for flow does so for its own model and strategy; others may not have it.
+    if options["flow"] and given.get("flow") is None and (given.get("model") or given.get("strategy")):
+        options["flow"] = None
     # --steps on the command line replaces a list of levels in the file, and the other way round.
     for one, other in (("steps", "sigmas"), ("sigmas", "steps")):
         if given.get(one) is not None and given.get(other) is None:

@@ -29,6 +29,15 @@ def test_what_is_on_can_be_turned_off(tmp_path: Path) -> None:
     assert (options["flow"], options["shots"]) == (False, False)
 
 
+def test_flow_in_the_file_is_for_its_own_model_and_strategy(tmp_path: Path) -> None:
+    path = config(tmp_path, "flow: true\n")
+    assert merge_options(path, {"strategy": "independent"})["flow"] is None
+    assert merge_options(path, {"model": "chronodepth"})["flow"] is None
+    assert merge_options(path, {"strategy": "context", "flow": True})["flow"] is True
+    off = config(tmp_path, "flow: false\n")
+    assert merge_options(off, {"strategy": "context"})["flow"] is False
+
+
 def test_sigmas_on_the_command_line_replace_steps_in_the_file(tmp_path: Path) -> None:
     options = merge_options(config(tmp_path, "steps: 5\n"), {"sigmas": "700,15"})
     assert (options["steps"], options["sigmas"]) == (None, "700,15")
