@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -309,6 +310,8 @@ def _check_files(name: str, folder: Path, spec: CheckpointSpec | None, base: Pat
         needed.append("vae/config.json")
     if spec.embedding != "none":
         needed.append("image_encoder/config.json")
+    if spec.flow and not patch_codec:
+        raise ValueError(f"model: {folder} wants flow, which needs a lossless codec, a patch codec")
     missing = [file for file in needed if not (base / file).is_file()]
     if missing:
         hint = "; a UNet alone needs base=, the SVD folder it belongs to" if base == folder else ""
@@ -361,7 +364,14 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def files_sha256(paths: Sequence[Path]) -> str:
-    """SHA-256 over the bytes of files, in the given order."""
+    """SHA-256 over the bytes of files, in the given order; a process reads what has not changed only once."""
+    stats = [path.stat() for path in paths]
+    return _files_sha256(tuple(paths), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+
+
+@lru_cache
+def _files_sha256(paths: tuple[Path, ...], as_of: tuple[tuple[int, int], ...]) -> str:
+    """`as_of`, sizes and times of the files, is a part of the key alone."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -56,11 +56,26 @@ def random_model(model_class: type, config: dict) -> torch.nn.Module:
     """A model with small random weights, in bfloat16 from the start so that memory holds it once."""
     with torch.device("meta"):
         model = model_class(**config)
-    model = model.to(torch.bfloat16).to_empty(device="cpu")
+    torch.nn.Module.to(model, torch.bfloat16)  # past diffusers' own `to`, which only warns
+    model = model.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.02, generator=generator)
     return model.eval().requires_grad_(False)
+
+
+def one_window(unet: torch.nn.Module, vae: torch.nn.Module, frames: int, height: int, width: int) -> np.ndarray:
+    """Depth `[frames, height, width]` of noise, by ChronoDepth's spec in one step; no file of weights is needed."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        (base / "scheduler").mkdir()
+        (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SVD_SCHEDULER))
+        files = CheckpointFiles(name="random SVD", spec=CHRONODEPTH, unet=base, base=base)
+        codec = VaeCodec(vae, CHRONODEPTH.scale_condition, CHRONODEPTH.to_depth)  # type: ignore[arg-type]
+        embedder = ConstantEmbedder(torch.zeros(unet.config.cross_attention_dim))  # type: ignore[union-attr]
+        engine = DepthEngine(files, unet, codec, embedder, torch.device("cpu"))  # type: ignore[arg-type]
+        noise = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+        return np.stack(list(engine.stream(noise, shots=False, steps=1, window=frames, stride=1)))
 
 
 def main() -> None:
@@ -77,16 +92,8 @@ def main() -> None:
         print(f"{name}: {count / 1e9:.3f} B parameters, {count * 2 / 2**30:.2f} GiB in bfloat16")
     print(f"built in {time.monotonic() - began:.0f} s")
 
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        (base / "scheduler").mkdir()
-        (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SVD_SCHEDULER))
-        files = CheckpointFiles(name="random SVD", spec=CHRONODEPTH, unet=base, base=base)
-        codec = VaeCodec(vae, CHRONODEPTH.scale_condition, CHRONODEPTH.to_depth)  # type: ignore[arg-type]
-        engine = DepthEngine(files, unet, codec, ConstantEmbedder(torch.zeros(1024)), torch.device("cpu"))  # type: ignore[arg-type]
-        frames = np.random.default_rng(0).integers(0, 256, (args.frames, args.height, args.width, 3), dtype=np.uint8)
-        began = time.monotonic()
-        values = engine.estimate(frames, shots=False, steps=1, window=args.frames, stride=1).values
+    began = time.monotonic()
+    values = one_window(unet, vae, args.frames, args.height, args.width)
     print(f"one window of {args.frames} frames {args.width}x{args.height}, 1 step: {time.monotonic() - began:.1f} s")
     print(f"depth {values.shape} {values.dtype}, finite: {bool(np.isfinite(values).all())}")
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
