@@ -83,7 +83,7 @@ def main() -> None:
 @click.option("--sigmas", help="Comma-separated falling noise levels, instead of --steps.")
 @click.option("--strategy", help="context, replacement, independent or crossfade.")
 @click.option("--sampler", help="euler or reference.")
-@click.option("--flow/--no-flow", default=None, help="Carry depth along optical flow: for bundled, with context.")
+@click.option("--flow/--no-flow", default=None, help="Carry depth along optical flow (bundled and its like).")
 @click.option("--max-res", type=int, help="Longest side in pixels that the model works at.")
 @click.option("--seed", type=int, help="Seed of the noise.  [default: 0]")
 @click.option("--start", type=float, help="Start of the part to take, seconds.")

@@ -49,7 +49,7 @@ def engine_options(prefix: str = "") -> Callable[[Callable], Callable]:
             f"--{prefix}flow/--no-{prefix}flow",
             "engine_flow",
             default=None,
-            help="Carry depth along optical flow: for bundled, with context.",
+            help="Carry depth along optical flow (bundled and its like).",
         )
         return switch(command)
 

@@ -67,7 +67,7 @@ class PatchCodec:
         """`[T, 3, H, W]` in [-1, 1] -> `[T, 3 patch^2, H / patch, W / patch]`."""
         return F.pixel_unshuffle(rgb.float(), self.downscale)
 
-    def decode_rgb(self, condition: Tensor) -> Tensor:
+    def decode_condition(self, condition: Tensor) -> Tensor:
         """Inverse of `encode_rgb`: `[T, 3, H, W]` in [-1, 1]."""
         return F.pixel_shuffle(condition.float(), self.downscale)
 
@@ -220,5 +220,6 @@ def fit_size(height: int, width: int, multiple: int, max_res: int | None) -> Mod
 def to_pixels(frames: Sequence | Tensor) -> Tensor:
     """RGB in [-1, 1] float32 of uint8 `[T, 3, H, W]`, or of float `[T, 3, H, W]` in [0, 1]."""
     rgb = torch.as_tensor(frames)
-    unit = rgb.float() / 255 if rgb.dtype == torch.uint8 else rgb.float()
-    return unit * 2 - 1
+    if rgb.dtype == torch.uint8:
+        return rgb.float().div_(255).mul_(2).sub_(1)
+    return (rgb.float() * 2).sub_(1)

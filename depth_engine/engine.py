@@ -98,8 +98,6 @@ class DepthEngine:
         taken = int(unet.config["in_channels"])
         if taken != channels:
             raise ValueError(f"model: the UNet of {files.name} takes {taken} channels, its codec gives {channels}")
-        if self.spec.flow and not isinstance(codec, PatchCodec):
-            raise ValueError(f"model: {files.name} wants flow, which needs a lossless codec, a patch codec")
 
     @classmethod
     def from_pretrained(
@@ -298,8 +296,12 @@ class DepthEngine:
 
     def _follow_flow(self, condition: Tensor, latents: Tensor, known: int) -> Tensor:
         """Latents of a window with its new frames' depth carried along the flow of the pictures."""
-        codec: PatchCodec = self.codec  # type: ignore[assignment]  # checked when it was made
-        return codec.encode_depth(follow_flow(codec.decode_rgb(condition), codec.decode_pixels(latents), known))
+        if not isinstance(self.codec, PatchCodec):
+            raise ValueError("flow: True is not accepted; it needs a lossless codec, a patch codec")
+        before = max(0, known - 1)  # the last known frame is what the first new one follows
+        rgb, depth = self.codec.decode_condition(condition[before:]), self.codec.decode_pixels(latents[before:])
+        depth = follow_flow(rgb, depth, settled=known > 0)
+        return torch.cat([latents[:before], self.codec.encode_depth(depth)])
 
     def _finish(
         self,

@@ -16,42 +16,58 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Share of the carried depth where it is trusted fully: a surface is remembered for some sixteen frames.
-KEPT = 0.94
+# Share of the carried depth where it is trusted fully: a surface is remembered for some twenty-five frames.
+KEPT = 0.96
 # Trust falls to 1/e where the pictures differ by this much of 255, or the depths by this much of their range.
 GREY_TOLERANCE = 50.0
 DEPTH_TOLERANCE = 0.15
 # The carried depth takes over this share of the new prediction's scale and shift: nearing a wall must show.
-LEVEL_SHARE = 0.3
+LEVEL_SHARE = 0.2
 # OpenCV's search reads out of bounds in pictures that are small or narrow (seen at 16x128, not from 64 up).
 _LEAST_SIDE = 64
 
 
-def follow_flow(rgb: Tensor, depth: Tensor, known: int) -> Tensor:
-    """Draw each new frame's depth towards that of the frame before it.
+def follow_flow(rgb: Tensor, depth: Tensor, *, settled: bool) -> Tensor:
+    """Draw each frame's depth towards that of the frame before it.
 
     Args:
         rgb: `[T, 3, H, W]` in [-1, 1].
         depth: Depth pixels of the same frames, `[T, H, W]`, around [-1, 1].
-        known: The first `known` frames are settled; if 0, the first is taken as it is.
+        settled: The first frame has gone through this and stays as it is. Otherwise, at the start of a shot, it becomes
+            what all the frames say of it: the later ones will lean on it for long.
 
     Returns:
         Depth pixels `[T, H, W]` on the device of `depth`.
     """
-    first = max(1, known)
-    if len(depth) <= first:
+    if len(depth) < 2:
         return depth
-    greys = [_grey(frame) for frame in rgb[first - 1 :]]
-    predicted = (depth[first - 1 :].float().cpu().numpy() + 1) / 2
-    settled = [predicted[0]]
+    greys = [_grey(frame) for frame in rgb]
+    predicted = (depth.float().cpu().numpy() + 1) / 2
+    frames = [predicted[0] if settled else _consensus(predicted, greys)]
     for index in range(1, len(greys)):
-        settled.append(_carry(settled[-1], predicted[index], greys[index - 1], greys[index]))
-    values = torch.from_numpy(np.stack(settled[1:])).to(depth)
-    return torch.cat([depth[:first], values * 2 - 1])
+        frames.append(_carry(frames[-1], predicted[index], greys[index - 1], greys[index], KEPT, LEVEL_SHARE))
+    values = torch.from_numpy(np.stack(frames)).to(depth) * 2 - 1
+    return torch.cat([depth[:1], values[1:]]) if settled else values
 
 
-def _carry(before: np.ndarray, predicted: np.ndarray, grey_before: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """One frame's depth `[H, W]` in [0, 1], from its prediction and the settled depth of the frame before."""
+def _consensus(predicted: np.ndarray, greys: list[np.ndarray]) -> np.ndarray:
+    """The first frame's depth `[H, W]`: the mean of all predictions `[T, H, W]`, brought back along the flow."""
+    held = predicted[-1]
+    for count, index in enumerate(reversed(range(len(predicted) - 1)), start=1):
+        share = 1 / (count + 1)
+        held = _carry(held, predicted[index], greys[index + 1], greys[index], 1 - share, share)
+    return held
+
+
+def _carry(
+    before: np.ndarray,
+    predicted: np.ndarray,
+    grey_before: np.ndarray,
+    grey: np.ndarray,
+    kept: float,
+    level_share: float,
+) -> np.ndarray:
+    """One frame's depth `[H, W]` in [0, 1], from its prediction and the depth of the frame before (or, back, after)."""
     import cv2
 
     columns, rows = _where_from(grey, grey_before)
@@ -62,8 +78,8 @@ def _carry(before: np.ndarray, predicted: np.ndarray, grey_before: np.ndarray, g
     height, width = grey.shape
     inside = (columns >= -0.5) & (columns <= width - 0.5) & (rows >= -0.5) & (rows <= height - 0.5)
     trust = inside * np.exp(-((difference / GREY_TOLERANCE) ** 2))
-    moved = _towards_level(moved, predicted, trust)
-    weight = KEPT * trust * np.exp(-(((moved - predicted) / DEPTH_TOLERANCE) ** 2))
+    moved = _towards_level(moved, predicted, trust, level_share)
+    weight = kept * trust * np.exp(-(((moved - predicted) / DEPTH_TOLERANCE) ** 2))
     return (predicted + weight * (moved - predicted)).astype(np.float32)
 
 
@@ -83,7 +99,7 @@ def _where_from(grey: np.ndarray, grey_before: np.ndarray) -> tuple[np.ndarray, 
     return columns + flow[..., 0], rows + flow[..., 1]
 
 
-def _towards_level(moved: np.ndarray, predicted: np.ndarray, trust: np.ndarray) -> np.ndarray:
+def _towards_level(moved: np.ndarray, predicted: np.ndarray, trust: np.ndarray, share: float) -> np.ndarray:
     """`moved` with a share of the least-squares scale and shift onto `predicted`, weighed by trust."""
     weight = trust / max(float(trust.sum()), 1e-6)
     moved_mean, predicted_mean = float((moved * weight).sum()), float((predicted * weight).sum())
@@ -91,8 +107,8 @@ def _towards_level(moved: np.ndarray, predicted: np.ndarray, trust: np.ndarray) 
     # A flat depth has no scale to fit; the bound keeps the fraction near 0 there, far below what a scene varies by.
     variance = max(float((deviation**2 * weight).sum()), 1e-4)
     scale = float((deviation * (predicted - predicted_mean) * weight).sum()) / variance
-    level = moved_mean + LEVEL_SHARE * (predicted_mean - moved_mean)
-    return level + (1 + LEVEL_SHARE * (scale - 1)) * deviation
+    level = moved_mean + share * (predicted_mean - moved_mean)
+    return level + (1 + share * (scale - 1)) * deviation
 
 
 def _grey(rgb: Tensor) -> np.ndarray:

@@ -52,12 +52,15 @@ def merge_options(config: Path | None, given: Mapping[str, Any]) -> dict[str, An
         ValueError: The file can't be read, or a key or a value is not accepted.
     """
     options = dict(DEFAULTS)
+    from_sidecar = False
     if config is not None:
-        options.update(_read(config))
+        read, from_sidecar = _read(config)
+        options.update(read)
     options.update({key: value for key, value in given.items() if value is not None and value is not False})
     options.update({key: False for key in _SWITCHES if given.get(key) is False})
-    # A file that asks for flow does so for its own model and strategy; others may not have it.
-    if options["flow"] and given.get("flow") is None and (given.get("model") or given.get("strategy")):
+    # Flow in a file is for the file's own model and windows: others may not have it, or have it where those did not.
+    elsewhere = any(given.get(key) is not None for key in ("model", "strategy", "window", "stride"))
+    if elsewhere and given.get("flow") is None and (options["flow"] or from_sidecar):
         options["flow"] = None
     # --steps on the command line replaces a list of levels in the file, and the other way round.
     for one, other in (("steps", "sigmas"), ("sigmas", "steps")):
@@ -66,7 +69,8 @@ def merge_options(config: Path | None, given: Mapping[str, Any]) -> dict[str, An
     return options
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], bool]:
+    """Options of a file, and whether it is a sidecar: that records what came about, not what was asked for."""
     import yaml
 
     try:
@@ -77,7 +81,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"--config: {path} is neither YAML nor JSON ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
         raise ValueError(f"--config: {path} holds no options, such as 'window: 10'")
-    if "format_version" in data:
+    is_sidecar = "format_version" in data
+    if is_sidecar:
         data = _from_sidecar(data)
     options: dict[str, Any] = {}
     for key, value in data.items():
@@ -86,7 +91,7 @@ def _read(path: Path) -> dict[str, Any]:
         known_name(f"--config: {path}: option", name, tuple(DEFAULTS))
         if value is not None:
             options[name] = _checked(path, name, value)
-    return options
+    return options, is_sidecar
 
 
 def _from_sidecar(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,17 +100,19 @@ def choose_settings(
         sampler=known_name("sampler", sampler or spec.sampler, SAMPLERS),
         max_res=max_res,
         seed=seed,
-        flow=_flow(spec, strategy, flow),
+        flow=_flow(spec, strategy, window, stride, flow),
     )
 
 
-def _flow(spec: CheckpointSpec, strategy: str, flow: bool | None) -> bool:
+def _flow(spec: CheckpointSpec, strategy: str, window: int, stride: int, flow: bool | None) -> bool:
     """Whether depth follows the flow: a kind of context, for checkpoints made for it."""
-    possible = spec.flow and strategy == "context"
+    possible = spec.flow and strategy == "context" and stride < window
     if flow and not spec.flow:
         raise ValueError("flow: True is not accepted; this checkpoint does not carry depth along optical flow")
-    if flow and not possible:
+    if flow and strategy != "context":
         raise ValueError(f"flow: True is not accepted with strategy {strategy!r}; it goes with 'context'")
+    if flow and stride == window:
+        raise ValueError(f"flow: True is not accepted with window {window} and stride {stride}, which share no frame")
     return possible if flow is None else flow
 
 

@@ -46,7 +46,7 @@ def flickering(depth: torch.Tensor, spread: float = 0.1) -> torch.Tensor:
 def test_errors_average_out_along_the_motion(drifting: tuple[torch.Tensor, torch.Tensor]) -> None:
     rgb, truth = drifting
     predicted = flickering(truth)
-    settled = follow_flow(rgb, predicted, 0)
+    settled = follow_flow(rgb, predicted, settled=False)
     inner = (slice(3, None), slice(6, -6), slice(6, -6))
     before, after = ((values - truth)[inner] for values in (predicted, settled))
     assert after.abs().mean() < 0.8 * before.abs().mean()
@@ -61,19 +61,28 @@ def test_errors_average_out_along_the_motion(drifting: tuple[torch.Tensor, torch
 def test_what_is_right_stays(drifting: tuple[torch.Tensor, torch.Tensor]) -> None:
     rgb, truth = drifting
     still_rgb, still = rgb[:1].expand(4, -1, -1, -1), truth[:1].expand(4, -1, -1)
-    assert torch.allclose(follow_flow(still_rgb, still, 0), still, atol=1e-5)
+    assert torch.allclose(follow_flow(still_rgb, still, settled=False), still, atol=1e-5)
     flat = torch.full_like(truth, 0.3)
-    assert torch.allclose(follow_flow(rgb, flat, 0), flat, atol=1e-5)
+    assert torch.allclose(follow_flow(rgb, flat, settled=False), flat, atol=1e-5)
 
 
 def test_windows_do_not_matter(drifting: tuple[torch.Tensor, torch.Tensor]) -> None:
     rgb, truth = drifting
     predicted = flickering(truth)
-    whole = follow_flow(rgb, predicted, 0)
-    first = follow_flow(rgb[:4], predicted[:4], 0)
-    second = follow_flow(rgb[2:], torch.cat([first[2:], predicted[4:]]), 2)
-    assert torch.equal(second[:2], first[2:])
-    assert torch.allclose(torch.cat([first, second[2:]]), whole, atol=1e-6)
+    whole = follow_flow(rgb, predicted, settled=True)
+    first = follow_flow(rgb[:4], predicted[:4], settled=True)
+    second = follow_flow(rgb[3:], torch.cat([first[3:], predicted[4:]]), settled=True)
+    assert torch.equal(second[:1], first[3:])
+    assert torch.allclose(torch.cat([first, second[1:]]), whole, atol=1e-6)
+
+
+def test_the_first_frame_is_what_all_say_of_it(drifting: tuple[torch.Tensor, torch.Tensor]) -> None:
+    rgb, truth = drifting
+    predicted = flickering(truth)
+    first = follow_flow(rgb, predicted, settled=False)[0]
+    inner = (slice(6, -6), slice(6, -6 - SPEED * FRAMES))  # what the last frame still sees
+    assert (first - truth[0])[inner].abs().mean() < 0.75 * (predicted[0] - truth[0])[inner].abs().mean()
+    assert torch.equal(follow_flow(rgb, predicted, settled=True)[0], predicted[0])
 
 
 def test_what_comes_into_view_takes_its_own_depth() -> None:
@@ -83,7 +92,7 @@ def test_what_comes_into_view_takes_its_own_depth() -> None:
     rgb[1, :, 20:44, 30:60] = -wall[:, 20:44, 30:60].sign()
     predicted = torch.full((2, HEIGHT, WIDTH), -0.6)
     predicted[1, 20:44, 30:60] = 0.7
-    settled = follow_flow(rgb, predicted, 0)
+    settled = follow_flow(rgb, predicted, settled=False)
     assert (settled[1, 24:40, 34:56] - 0.7).abs().max() < 0.02
     assert (settled[1, :12] + 0.6).abs().max() < 0.02
 
@@ -92,7 +101,7 @@ def test_what_comes_into_view_takes_its_own_depth() -> None:
 def test_any_shape_of_picture(size: tuple[int, int]) -> None:
     rgb = torch.from_numpy(texture(*size, seed=6)).expand(3, -1, -1, -1)
     predicted = flickering(torch.zeros(3, *size))
-    settled = follow_flow(rgb, predicted, 0)
+    settled = follow_flow(rgb, predicted, settled=False)
     assert settled.shape == predicted.shape and bool(settled.isfinite().all())
     assert (settled[2] - settled[1]).abs().mean() < 0.5 * (predicted[2] - predicted[1]).abs().mean()
 
@@ -102,7 +111,7 @@ def test_a_change_of_level_is_followed() -> None:
     rgb = torch.from_numpy(texture(HEIGHT, WIDTH, 3)).expand(20, -1, -1, -1)
     bumps = torch.from_numpy(texture(HEIGHT, WIDTH, 4)[0]) * 0.3
     predicted = bumps + torch.linspace(-0.5, 0.5, 20)[:, None, None]
-    settled = follow_flow(rgb, predicted, 0)
+    settled = follow_flow(rgb, predicted, settled=True)
     assert (settled - predicted)[-1].abs().mean() < 0.1
     assert settled[-1].mean() - settled[0].mean() > 0.9
 
@@ -113,6 +122,9 @@ def test_who_may_ask_for_it() -> None:
     assert not choose_settings(bundled, flow=False).flow
     assert not choose_settings(bundled, strategy="independent").flow
     assert not choose_settings(CHRONODEPTH).flow
+    assert not choose_settings(bundled, window=1).flow, "windows that share no frame hand nothing on"
+    with pytest.raises(ValueError, match="flow: True is not accepted with window 4 and stride 4, which share no frame"):
+        choose_settings(bundled, window=4, stride=4, flow=True)
     with pytest.raises(ValueError, match="flow: True is not accepted with strategy 'independent'"):
         choose_settings(bundled, strategy="independent", flow=True)
     with pytest.raises(ValueError, match="flow: True is not accepted; this checkpoint does not"):
@@ -123,7 +135,11 @@ def test_a_checkpoint_without_a_lossless_codec_can_t_want_it(svd_folder: Path) -
     from dataclasses import replace
 
     with pytest.raises(ValueError, match="wants flow, which needs a lossless codec"):
-        DepthEngine.from_pretrained(svd_folder, spec=replace(CHRONODEPTH, flow=True), device="cpu")
+        resolve_checkpoint(svd_folder, spec=replace(CHRONODEPTH, flow=True))
+    engine = DepthEngine.from_pretrained(svd_folder, spec=CHRONODEPTH, device="cpu")
+    settings = replace(choose_settings(engine.spec, window=2, stride=1, steps=1), flow=True)
+    with pytest.raises(ValueError, match="flow: True is not accepted; it needs a lossless codec"):
+        list(engine.windows(mark_frames(np.zeros((2, 64, 64, 3), dtype=np.uint8), False), settings))
 
 
 @pytest.fixture(scope="module")

@@ -34,8 +34,18 @@ def test_flow_in_the_file_is_for_its_own_model_and_strategy(tmp_path: Path) -> N
     assert merge_options(path, {"strategy": "independent"})["flow"] is None
     assert merge_options(path, {"model": "chronodepth"})["flow"] is None
     assert merge_options(path, {"strategy": "context", "flow": True})["flow"] is True
+    assert merge_options(path, {"stride": 8})["flow"] is None
     off = config(tmp_path, "flow: false\n")
     assert merge_options(off, {"strategy": "context"})["flow"] is False
+
+
+def test_flow_that_a_sidecar_records_is_of_that_run(tmp_path: Path) -> None:
+    """It says false where the checkpoint has none, too; that is no wish."""
+    path = config(tmp_path, '{"format_version": 1, "settings": {"flow": false}, "checkpoint": {"name": "chronodepth"}}')
+    assert merge_options(path, {})["flow"] is False
+    assert merge_options(path, {"model": "bundled"})["flow"] is None
+    assert merge_options(path, {"strategy": "context"})["flow"] is None
+    assert merge_options(path, {"model": "bundled", "flow": False})["flow"] is False
 
 
 def test_sigmas_on_the_command_line_replace_steps_in_the_file(tmp_path: Path) -> None:
