@@ -139,9 +139,7 @@ def ablations(
     for row in ROWS:
         engine = DepthEngine.from_pretrained(folder / row.training, device=device)
         size = trainings[row.training].stages[0]
-        settings = {"strategy": row.strategy, "steps": row.steps}
-        if engine.spec.flow:  # the table is of networks
-            settings["flow"] = False
+        settings = {"strategy": row.strategy, "steps": row.steps, "flow": False}  # the table is of networks
         scores = score_checkpoint(
             engine,
             {row.label: settings},

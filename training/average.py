@@ -16,6 +16,8 @@ from depth_engine.checkpoints import WEIGHTS_STEM, CheckpointFiles, read_json, r
 from training.state import STATE_FOLDER
 
 RECORD = "average.json"
+# How a checkpoint is best run, which its weights do not depend on: checkpoints may differ in that.
+_ADVICE = ("context_c_noise", "sampler", "strategy", "window", "stride", "steps", "max_res", "flow")
 
 
 def average_checkpoints(folders: Sequence[Path], output: Path, *, overwrite: bool = False) -> None:
@@ -29,7 +31,7 @@ def average_checkpoints(folders: Sequence[Path], output: Path, *, overwrite: boo
         overwrite: Replace a folder that exists.
 
     Raises:
-        ValueError: Fewer than two, or they differ in more than their weights.
+        ValueError: Fewer than two, or they differ in more than their weights and in how they are best run.
         FileNotFoundError: No such folder.
         FileExistsError: The output exists and `overwrite` is off.
     """
@@ -56,8 +58,13 @@ def average_checkpoints(folders: Sequence[Path], output: Path, *, overwrite: boo
 
 
 def _check_alike(first: CheckpointFiles, other: CheckpointFiles) -> None:
-    if other.spec != first.spec:
-        raise ValueError(f"checkpoints: {other.name} is used in another way than {first.name}; see depth_engine.json")
+    specs = [files.spec.to_json() for files in (first, other)]
+    differing = [name for name in specs[0] if specs[0][name] != specs[1][name] and name not in _ADVICE]
+    if differing:
+        raise ValueError(
+            f"checkpoints: {other.name} has {differing[0]} {specs[1][differing[0]]!r} in depth_engine.json, "
+            f"{first.name} has {specs[0][differing[0]]!r}"
+        )
     configs = [
         {name: value for name, value in read_json(files.unet / "config.json").items() if not name.startswith("_")}
         for files in (first, other)

@@ -96,9 +96,10 @@ def run(
         where = choose_device(device)
         from training.finetune import check_same_config, check_shardable, train
         from training.plan import describe_run
+        from training.sharding import asked_by_launcher
         from training.tasks import task_of
 
-        if shard:
+        if shard or asked_by_launcher():
             check_shardable(resolved)
         task_of(resolved).check(resolved, init)
         if resume:

@@ -175,6 +175,8 @@ def train(
     if accelerator.is_main_process:
         if accelerator.num_processes > 1:
             how = "the model divided among them" if shard else "each with a copy of the model"
+            if shard and sharding.asked_by_launcher():
+                how += " (all that is taken over from the launcher's FSDP setting)"
             report(f"{accelerator.num_processes} processes, {how}")
         if not resume:
             drop_kept(folder)
@@ -338,8 +340,9 @@ def start_accelerator(device: str) -> Accelerator:
     # The layers of the other stages, and of blocks that a clip does not reach, get no gradient.
     handlers: list[Any] = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     # The config says what the network computes in; a launcher's own choice would be a second one.
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
-    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    with sharding.launcher_setting_hidden():
+        accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=handlers)
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise ValueError(
             f"accelerate: {accelerator.distributed_type.value} divides the model where the running average and the "
             "checkpoints do not see it; launch plain processes and give --shard, which divides them too"
@@ -353,10 +356,11 @@ def check_shardable(config: TrainConfig) -> None:
     Raises:
         ValueError: Names what can't.
     """
+    asked = "accelerate launch: FSDP" if sharding.asked_by_launcher() else "--shard"
     if config.optimizer == "muon":
-        raise ValueError("--shard: muon works on whole matrices; give the config optimizer adam or adamw")
+        raise ValueError(f"{asked}: muon works on whole matrices; give the config optimizer adam or adamw")
     if config.task == "generator":
-        raise ValueError("--shard: the small generator is not worth dividing; leave it out")
+        raise ValueError(f"{asked}: the small generator is not worth dividing; leave it out")
 
 
 def check_divisible(config: TrainConfig, processes: int) -> None:

@@ -53,7 +53,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def score_checkpoint(
     engine: DepthEngine,
-    runs: Mapping[str, Mapping[str, Any]] = RUNS,
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     clips: int,
     frames: int,
@@ -65,14 +65,15 @@ def score_checkpoint(
 
     Args:
         engine: Loaded checkpoint of kind `disparity`.
-        runs: Settings of the engine by the name of the row; rows that turn off what the checkpoint lacks are left out.
+        runs: Settings of the engine by the name of the row; default: `RUNS`, what the checkpoint lacks left out.
         clips: Number of scenes.
         frames: Frames per clip.
         height: Picture height in pixels.
         width: Picture width in pixels.
         report: Takes progress lines.
     """
-    runs = {name: settings for name, settings in runs.items() if engine.spec.flow or settings.get("flow") is not False}
+    if runs is None:
+        runs = {name: run for name, run in RUNS.items() if engine.spec.flow or run.get("flow") is not False}
     windows = [*plan(frames, engine.spec.window, engine.spec.stride, "sliding")]
     seams = [window.first_new - 1 for window in windows[1:]]  # places in the list of pairs
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}

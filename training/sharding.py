@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+_LAUNCHER_SETTING = "ACCELERATE_USE_FSDP"
+
 
 def asked_by_launcher() -> bool:
-    """Whether `accelerate launch` was configured for FSDP; this process then divides the model itself.
+    """Whether `accelerate launch` was configured for FSDP; of that setting, `--shard` is all that is taken over."""
+    return os.environ.get(_LAUNCHER_SETTING, "false").lower() in ("true", "1")
 
-    The setting is taken out of the environment: accelerate would divide the model where the running average and the
-    checkpoints do not see it.
+
+@contextlib.contextmanager
+def launcher_setting_hidden() -> Iterator[None]:
+    """Keep the launcher's FSDP setting from accelerate.
+
+    It would divide the model where the running average and the checkpoints do not see it.
     """
-    return os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
+    held = os.environ.pop(_LAUNCHER_SETTING, None)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.environ[_LAUNCHER_SETTING] = held
 
 
 def shard(module: nn.Module) -> None:

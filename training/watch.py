@@ -99,7 +99,8 @@ class Watch:
             clip = make_clips([seed], _FRAMES, stage.height, stage.width)[0]
             truth_m = clip.depth_m.numpy()
             valid = np.isfinite(truth_m)
-            values = engine.estimate(clip.rgb.numpy(), shots=False).values
+            # Of the network alone, which is what is trained; optical flow also needs more than a bare checkout has.
+            values = engine.estimate(clip.rgb.numpy(), shots=False, flow=False).values
             scores.append(evaluate(values, np.where(valid, truth_m, MAX_DEPTH_M + 1), valid, MAX_DEPTH_M).abs_rel)
             near = 1 / truth_m[-1] if engine.spec.kind == "disparity" else np.minimum(truth_m[-1], MAX_DEPTH_M)
             panels.append(np.concatenate([clip.rgb[-1].numpy(), _grey(near), _grey(values[-1])], axis=1))

@@ -45,6 +45,13 @@ def test_mean_of_two(pair: list[Path], tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "mean"]
 
 
+def test_how_a_checkpoint_is_best_run_may_differ(pair: list[Path], tmp_path: Path) -> None:
+    spec = pair[1] / "depth_engine.json"
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | {"context_c_noise": -1.5, "flow": False, "stride": 2}))
+    average_checkpoints(pair, tmp_path / "mean")
+    assert (tmp_path / "mean" / "depth_engine.json").read_text() == (pair[0] / "depth_engine.json").read_text()
+
+
 def test_what_does_not_add_up_is_refused(pair: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 given; give two or more"):
         average_checkpoints(pair[:1], tmp_path / "mean")
@@ -61,6 +68,6 @@ def test_what_does_not_add_up_is_refused(pair: list[Path], tmp_path: Path) -> No
         average_checkpoints(pair, tmp_path / "mean")
     spec = pair[1] / "depth_engine.json"
     spec.write_text(json.dumps(json.loads(spec.read_text()) | {"kind": "depth"}))
-    with pytest.raises(ValueError, match="used in another way"):
+    with pytest.raises(ValueError, match="has kind 'depth' in depth_engine.json, .* has 'disparity'"):
         average_checkpoints(pair, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()

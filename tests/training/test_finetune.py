@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
@@ -334,15 +335,16 @@ try:
 except ModuleNotFoundError:
     pass
 from training.cli import main
-main(["run", "smoke", "-o", sys.argv[1], "--quiet"])
+main(["run", sys.argv[1], "-o", sys.argv[2], "--quiet"])
 """
 
 
 def test_a_bare_checkout_trains(tmp_path: Path) -> None:
     """From the checkout, without ffmpeg and without what only the engine's files and videos need."""
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
-    done = subprocess.run(
-        [sys.executable, "-c", BARE, str(tmp_path / "model")], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(plain(load_config("smoke")) | {"validate_clips": 1}))
+    command = [sys.executable, "-c", BARE, str(config), str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert DepthEngine.from_pretrained(tmp_path / "model", device="cpu").spec.steps == 1

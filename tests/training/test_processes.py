@@ -11,18 +11,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from accelerate import DistributedType
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from tests.training.test_controlnet import STAGE
 from tests.training.test_finetune import ROOT, SMALL, assert_alike, plain, quiet, weights
+from training import finetune, sharding
 from training.cli import main
 from training.config import TrainConfig, load_config
-from training.finetune import check_divisible, parts_of
+from training.finetune import check_divisible, parts_of, start_accelerator
 
 
 def in_two_processes(
@@ -65,6 +68,34 @@ def test_two_processes_end_in_the_weights_of_one(how: str, tmp_path: Path) -> No
     assert told.count("2 processes, each with a copy" if how == "copies" else "2 processes, the model divided") == 1
     assert told.count("6 steps; checkpoint in") == 1, "the main process alone reports"
     assert_alike(config, weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_the_launcher_s_fsdp_setting_is_asked_about_and_kept_from_accelerate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str | None] = []
+
+    class Seeing(finetune.Accelerator):
+        def __init__(self, **given: Any) -> None:
+            seen.append(os.environ.get("ACCELERATE_USE_FSDP"))
+            super().__init__(**given)
+
+    monkeypatch.setattr(finetune, "Accelerator", Seeing)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    for _ in range(2):  # one process may train several times
+        assert sharding.asked_by_launcher()
+        assert start_accelerator("cpu").distributed_type == DistributedType.NO
+    assert seen == [None, None]
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    assert not sharding.asked_by_launcher()
+
+
+def test_the_launcher_s_fsdp_setting_is_checked_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    done = CliRunner().invoke(main, ["run", "bundled", "-o", str(tmp_path / "folder" / "model")])
+    assert done.exit_code == 2, done.output
+    assert "accelerate launch: FSDP: muon works on whole matrices" in done.output
+    assert not any(tmp_path.iterdir())
 
 
 KILLED_AT_FOUR = """
