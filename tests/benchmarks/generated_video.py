@@ -10,7 +10,8 @@ it the same with control scale 0, for the first frame held still, and for the tr
 `worth`: the control is the engine's depth of the true clip, by how it was made. Warping error: mean absolute difference
 (of 255) between each generated frame and the one before moved by the scene's true flow, where both see the same still
 point. Flicker: mean absolute difference, of 255, between the generated clip's change from frame to frame and the true
-one's.
+one's. Picture error: mean absolute difference to the true clip, of 255. True depth is shown as it is and carried along
+optical flow (`depth_engine/flow.py`) as `context` windows are: what carrying alone is worth to this generator.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from depth2video.generators import Request
 from depth2video.small import BUNDLED_FOLDER, SmallGenerator, load_small, sample_at
 
 from depth_engine import DepthEngine
+from depth_engine.flow import follow_flow
 from training.clip_pool import world_from_pixel
 from training.generator import true_flow
 from training.scenes import SceneClip, make_clips
@@ -51,6 +53,14 @@ def true_disparity(clip: SceneClip) -> np.ndarray:
     return (1 / clip.depth_m).numpy()
 
 
+def carried(disparity: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """Disparity `[T, H, W]` of a clip, uint8 `[T, H, W, 3]`, drawn along the flow of its pictures, in [0, 1]."""
+    pixels = torch.from_numpy(rgb).movedim(-1, 1).float() / 127.5 - 1
+    span = clip_range(disparity)
+    depth = torch.from_numpy(np.clip((disparity - span.low) / (span.high - span.low), 0, 1)) * 2 - 1
+    return (follow_flow(pixels, depth, settled=False).numpy() + 1) / 2
+
+
 def correlation(engine: DepthEngine, frames: np.ndarray, control: list[np.ndarray]) -> float:
     """Between the depth seen in a clip and its control, the first frame left out."""
     seen = engine.estimate(frames, shots=False).values[1:]
@@ -69,6 +79,11 @@ def warping_error(frames: np.ndarray, clip: SceneClip) -> float:
         moved = sample_at(pictures[index - 1 : index], flow[0, 1:])
         errors.append((moved - pictures[index]).abs().mean(1)[0][seen[0, 1]].mean())
     return float(torch.stack(errors).mean())
+
+
+def picture_error(frames: np.ndarray, clip: SceneClip) -> float:
+    """Mean absolute difference to the true clip, of 255, the given first frame left out."""
+    return float(np.abs(frames[1:].astype(np.float32) - clip.rgb.numpy()[1:]).mean())
 
 
 def flicker(frames: np.ndarray, clip: SceneClip) -> float:
@@ -102,8 +117,7 @@ def fidelity(folder: str, clips: int, frames: int) -> None:
                 correlation(engine, shown, control)
                 for shown in (made[1.0], made[0.0], np.repeat(rgb[:1], frames, axis=0), rgb)
             ]
-            + [np.abs(made[scale][1:].astype(float) - rgb[1:]).mean() for scale in (1.0, 0.0)]
-            + [np.abs(rgb[:1].astype(float) - rgb[1:]).mean()]
+            + [picture_error(shown, clip) for shown in (made[1.0], made[0.0], np.repeat(rgb[:1], frames, axis=0))]
         )
         click.echo(f"  clip {seed + 1}/{clips}", err=True)
     mean = np.mean(rows, axis=0)
@@ -127,7 +141,7 @@ def worth(folder: str, clips: int, frames: int) -> None:
     """Warping error and flicker by where the control comes from."""
     generator, engine = _load(folder)
     runs: dict[str, dict[str, Any]] = dict(RUNS)
-    rows: dict[str, list[tuple[float, float]]] = {}
+    rows: dict[str, list[tuple[float, ...]]] = {}
     for seed in range(clips):
         clip = make_clips([seed], frames, HEIGHT, WIDTH)[0]
         rgb = clip.rgb.numpy()
@@ -136,16 +150,19 @@ def worth(folder: str, clips: int, frames: int) -> None:
         controls["context, normalised per frame"] = control_of(depth["context windows"], per_frame=True)
         controls["single frames, normalised per frame"] = control_of(depth["single frames"], per_frame=True)
         controls["true depth"] = control_of(true_disparity(clip))
+        controls["true depth, carried along flow"] = control_of(carried(true_disparity(clip), rgb))
         for name, control in controls.items():
             made = generate(generator, control, rgb[0], 1.0)
-            rows.setdefault(name, []).append((warping_error(made, clip), flicker(made, clip)))
-        rows.setdefault("(the true clip itself)", []).append((warping_error(rgb, clip), 0.0))
+            rows.setdefault(name, []).append(
+                (warping_error(made, clip), flicker(made, clip), picture_error(made, clip))
+            )
+        rows.setdefault("(the true clip itself)", []).append((warping_error(rgb, clip), 0.0, 0.0))
         click.echo(f"  clip {seed + 1}/{clips}", err=True)
     click.echo(f"{clips} held-out clips, {frames} frames of {WIDTH}x{HEIGHT}")
-    click.echo(f"{'control from':38s} {'warping error':>14s} {'flicker':>8s}")
+    click.echo(f"{'control from':38s} {'warping error':>14s} {'flicker':>8s} {'picture error':>14s}")
     for name, values in rows.items():
         mean = np.mean(values, axis=0)
-        click.echo(f"{name:38s} {mean[0]:14.2f} {mean[1]:8.2f}")
+        click.echo(f"{name:38s} {mean[0]:14.2f} {mean[1]:8.2f} {mean[2]:14.2f}")
 
 
 def _load(folder: str) -> tuple[SmallGenerator, DepthEngine]:

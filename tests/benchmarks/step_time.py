@@ -24,7 +24,7 @@ from training import finetune, tasks
 from training.config import load_config
 from training.muon import KernelMuon
 
-_WARM_UP = 5  # steps left out: the first ones fill the pool and tune kernels
+_WARM_UP = 16  # steps left out: they fill the pool, tune kernels, and each enters the average, later one in four
 
 
 def main() -> None:
