@@ -26,7 +26,9 @@ _FOCAL_RATIOS = (0.3, 4.0)
 # First guesses: a phone held level, an action camera, a longer lens. From a bad one the way is not found.
 _FIRST_FOCAL_RATIOS = (0.75, 0.5, 1.2)
 _MIN_FRAMES, _MIN_POINTS = 3, 50  # of a model; a lens that is not found can leave cameras and no point
-_ENOUGH = 0.8  # share of the frames that makes other guesses needless
+_ENOUGH = 0.8  # share of the frames that makes other attempts needless
+_SAME_LENS = 0.02  # relative difference of focal lengths below which two attempts have found the same lens
+_SEEDS = (0, 1)  # of COLMAP's draws: what one does not find, another may
 ASSUMED_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
 FovBy = Literal["given", "found", "assumed"]
 Progress = Callable[[str, int], None]
@@ -121,31 +123,50 @@ def _best_model(
     fov_deg: float | None,
     on_progress: Progress,
 ) -> tuple[Any, FovBy]:
-    """The model with most frames: from several first guesses of the focal length, if it is to be found."""
+    """The model that explains most, of several attempts if the lens is to be found."""
+
+    def attempt(seed: int, find_fov: bool) -> Any:
+        return _map(pycolmap, folder, database, frames, find_fov, seed, on_progress)
+
+    def with_known_lens() -> Any:
+        attempts = (attempt(seed, False) for seed in _SEEDS)
+        return next((model for model in attempts if model is not None), None)
+
     if fov_deg is not None:
-        return _map(pycolmap, folder, database, frames, False, on_progress), "given"
+        return with_known_lens(), "given"
     best = None
-    for ratio in _FIRST_FOCAL_RATIOS:
+    for seed, ratio in itertools.product(_SEEDS, _FIRST_FOCAL_RATIOS):
         _set_focal(pycolmap, database, ratio * max(height, width))
-        model = _map(pycolmap, folder, database, frames, True, on_progress)
-        if model is not None and (best is None or model.num_reg_images() > best.num_reg_images()):
-            best = model
-        if best is not None and best.num_reg_images() >= _ENOUGH * len(frames):
-            return best, "found"
+        model = attempt(seed, True)
+        if model is None:
+            continue
+        agreed = best is not None and abs(_focal_px(model) / _focal_px(best) - 1) < _SAME_LENS
+        best = model if best is None else max(best, model, key=_support)
+        if agreed and best.num_reg_images() >= _ENOUGH * len(frames):
+            break
     if best is not None:
         return best, "found"
     # A short way tells too little of the lens; with a likely one it tells the cameras all the same.
     _set_focal(pycolmap, database, intrinsics(ASSUMED_FOV_DEG, height, width)[0, 0])
-    return _map(pycolmap, folder, database, frames, False, on_progress), "assumed"
+    return with_known_lens(), "assumed"
+
+
+def _focal_px(model: Any) -> float:
+    return next(iter(model.cameras.values())).mean_focal_length()
+
+
+def _support(model: Any) -> tuple[int, int]:
+    """What it explains: a wrong lens may reach as many frames, but holds fewer of the points seen in them."""
+    return model.num_reg_images(), model.compute_num_observations()
 
 
 def _map(
-    pycolmap: Any, folder: Path, database: Path, frames: Sequence[int], find_fov: bool, on_progress: Progress
+    pycolmap: Any, folder: Path, database: Path, frames: Sequence[int], find_fov: bool, seed: int, on_progress: Progress
 ) -> Any:
     """COLMAP's incremental mapping: its model, or None if no pair of frames gave a beginning."""
     options = pycolmap.IncrementalPipelineOptions()
     options.multiple_models = False
-    options.random_seed = 0
+    options.random_seed = seed
     options.num_threads = 1  # the same cameras in every run
     options.min_focal_length_ratio, options.max_focal_length_ratio = _FOCAL_RATIOS
     options.ba_refine_focal_length = find_fov
@@ -161,7 +182,7 @@ def _map(
     )
     for model in models.values():  # one at the most
         camera = next(iter(model.cameras.values()))
-        ratio = camera.mean_focal_length() / max(camera.width, camera.height)
+        ratio = _focal_px(model) / max(camera.width, camera.height)
         enough = model.num_reg_images() >= _MIN_FRAMES and len(model.points3D) >= _MIN_POINTS
         if enough and _FOCAL_RATIOS[0] < ratio < _FOCAL_RATIOS[1]:
             return model
@@ -193,8 +214,14 @@ def _extract(
         reader.camera_params = f"{focal_px},{width / 2},{height / 2}"
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.sift.max_num_features = _FEATURES
+    # Entered in order first: else the threads' order numbers them, and what is found differs from run to run.
+    all_names = [picture_name(index) for index in frames]
+    with pycolmap.Database.open(database):
+        pass
+    pycolmap.import_images(database, images, pycolmap.CameraMode.SINGLE, all_names, reader)
+    reader.existing_camera_id = 1
     for start in range(0, len(frames), _CHUNK):
-        names = [picture_name(index) for index in frames[start : start + _CHUNK]]
+        names = all_names[start : start + _CHUNK]
         pycolmap.extract_features(
             database,
             images,
@@ -204,7 +231,6 @@ def _extract(
             extraction_options=extraction,
             device=pycolmap.Device.cpu,
         )
-        reader.existing_camera_id = 1
         on_progress("features", frames[start + len(names) - 1] + 1)
 
 

@@ -30,7 +30,7 @@ class SceneFiles(NamedTuple):
 
     @property
     def fov_deg(self) -> float:
-        return float(2 * np.degrees(np.arctan(HEIGHT / 2 / self.K[1, 1])))
+        return float(2 * np.degrees(np.arctan(self.depth_m.shape[1] / 2 / self.K[1, 1])))
 
 
 def write_clip(path: Path, frames: np.ndarray) -> Path:
@@ -44,8 +44,8 @@ def write_depth(path: Path, values: np.ndarray, kind: DepthKind) -> Path:
     return DepthVideo(values.astype(np.float32), kind, np.arange(len(values)) / FPS, Fraction(FPS)).save(path)
 
 
-def write_scene(folder: Path) -> SceneFiles:
-    scene = make_clips([SEED], FRAMES, HEIGHT, WIDTH)[0]
+def write_scene(folder: Path, height: int = HEIGHT, width: int = WIDTH) -> SceneFiles:
+    scene = make_clips([SEED], FRAMES, height, width)[0]
     depth_m = scene.depth_m.numpy()
     held = np.where(np.isfinite(depth_m), depth_m, 500.0)
     inverse = 1 / held
