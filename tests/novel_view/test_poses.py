@@ -80,20 +80,22 @@ def test_points_lie_where_depth_says(fine_scene: SceneFiles, found: PoseResult) 
 def test_of_several_attempts_the_one_that_explains_most_in_the_same_way_each_time(
     scene: SceneFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads number nothing, and no lens is believed that one attempt alone found, or one that holds fewer points."""
-    attempts: list[tuple[int, int, float]] = []
+    """No order of threads shows in the cameras, and no lens is taken where another explains more."""
+    attempts: list[tuple[tuple[int, int], float]] = []  # what was explained, and by which focal length
     map_once = structure._map
 
     def seen(*given: Any) -> Any:
         model = map_once(*given)
         if model is not None:
             focal_px = next(iter(model.cameras.values())).mean_focal_length()
-            attempts.append((model.num_reg_images(), model.compute_num_observations(), focal_px))
+            attempts.append(((model.num_reg_images(), model.compute_num_observations()), focal_px))
         return model
 
     monkeypatch.setattr(structure, "_map", seen)
     first = estimate(scene.clip, scene.disparity, tmp_path / "first", every=2)
-    assert len(attempts) >= 2 and first.K[0, 0] == pytest.approx(max(attempts)[2])
+    most = max(explained for explained, _ in attempts)
+    best_focals_px = [focal_px for explained, focal_px in attempts if explained == most]
+    assert len(attempts) >= 2 and np.isclose(best_focals_px, first.K[0, 0]).any()
     second = estimate(scene.clip, scene.disparity, tmp_path / "second", every=2)
     assert np.array_equal(first.K, second.K) and np.array_equal(first.world_from_camera, second.world_from_camera)
     assert np.array_equal(first.points, second.points)
