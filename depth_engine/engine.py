@@ -94,6 +94,8 @@ class DepthEngine:
         self.files, self.spec = files, files.spec
         self.unet, self.codec, self.embedder, self.device = unet, codec, embedder, device
         self.dtype = unet.dtype
+        # Once, with the weights: it makes a thousand small tensors, and collecting garbage after those takes a while.
+        self._scheduler = _load_scheduler(files)
         channels = codec.condition_channels + codec.depth_channels
         taken = int(unet.config["in_channels"])
         if taken != channels:
@@ -372,17 +374,19 @@ class DepthEngine:
 
     def _noise_levels(self, settings: RunSettings) -> tuple[list[float], float]:
         """Falling noise levels closed by 0, and the scale of the first noise."""
-        from diffusers import EulerDiscreteScheduler
-
         if settings.sigmas is not None:
             sigmas = list(settings.sigmas)
             scale = (sigmas[0] ** 2 + 1) ** 0.5
         else:
-            config = read_json(self.files.base / "scheduler" / "scheduler_config.json")
-            scheduler: Any = EulerDiscreteScheduler.from_config(config)
-            scheduler.set_timesteps(settings.steps)
-            sigmas, scale = scheduler.sigmas.tolist(), float(scheduler.init_noise_sigma)
+            self._scheduler.set_timesteps(settings.steps)
+            sigmas, scale = self._scheduler.sigmas.tolist(), float(self._scheduler.init_noise_sigma)
         return sigmas, 0.0 if self.spec.start == "zero" else scale
+
+
+def _load_scheduler(files: CheckpointFiles) -> Any:
+    from diffusers import EulerDiscreteScheduler
+
+    return EulerDiscreteScheduler.from_config(read_json(files.base / "scheduler" / "scheduler_config.json"))
 
 
 def mark_frames(frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[int]) -> Iterator[tuple[Tensor, bool]]:
