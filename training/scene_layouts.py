@@ -23,6 +23,7 @@ from training.scene_objects import (
     add_chair,
     add_clutter,
     add_fence,
+    add_hanging_lamp,
     add_house,
     add_lamp,
     add_log,
@@ -43,13 +44,14 @@ from training.scene_objects import (
 def _indoor(b: Builder, camera: CameraMotion) -> float:
     """A room, a corridor or a tabletop; returns the field of view in degrees."""
     rng = b.rng
-    kind = rng.choice(("room", "room", "room", "corridor", "table", "exhibit"))
+    kind = rng.choice(("room", "room", "room", "corridor", "table", "exhibit", "exhibit"))
     w, d, h = rng.uniform(2.8, 8), rng.uniform(3, 9), rng.uniform(2.3, 3.4)
     if kind == "exhibit":
         w, d, h = rng.uniform(5, 11), rng.uniform(6, 11), rng.uniform(2.6, 4.5)
     if kind == "corridor":
         w, d = rng.uniform(1.6, 3.2), rng.uniform(8, 22)
-    wall = b.mat(rng.choice(("plain", "plain", "plain", "masonry", "picture", "stripes")))
+    papered = kind == "exhibit" and rng.random() < 0.5  # a strong pattern of two colours
+    wall = b.mat("picture" if papered else rng.choice(("plain", "plain", "plain", "masonry", "picture", "stripes")))
     if b.materials[wall].pattern == 0:
         b.materials[wall].contrast *= 0.6
     floor = b.mat(rng.choice(("wood", "wood", "tiles", "plain", "soil", "asphalt", "picture")))
@@ -132,7 +134,9 @@ def _indoor(b: Builder, camera: CameraMotion) -> float:
                     b.move(rng.uniform(0.01, 0.06), rng.uniform(0.0, 0.4))
                     b.motions[b.thing].travel_m = rng.uniform(0.2, 0.7)
                 break
-    add_wall_things(b, w, d, h, rng.randint(1, 6) + 3 * (kind == "corridor"))
+    add_wall_things(b, w, d, h, rng.randint(1, 6) + {"corridor": 3, "exhibit": 5}.get(kind, 0))
+    if rng.random() < 0.25:
+        add_hanging_lamp(b, rng.uniform(-0.3, 0.3) * w, rng.uniform(-0.2, 0.4) * d, h)
     if rng.random() < 0.4:
         b.at(rng.uniform(-0.2, 0.2) * w, rng.uniform(-0.1, 0.3) * d)
         b.add(BOX, (0, 0.008, 0), (w * 0.5, 0.016, min(d, 4) * 0.5), b.mat(rng.choice(("picture", "stripes", "tiles"))))
@@ -152,7 +156,7 @@ def _exhibit(b: Builder, camera: CameraMotion, w: float, d: float, wall: int) ->
     camera.yaw, camera.pitch = rng.gauss(0, 0.15), math.radians(rng.uniform(-12, 2))
     x, z = rng.uniform(-0.25, 0.25) * w, rng.uniform(-0.15, 0.2) * d
     b.claim(x, z, 1.2)
-    rng.choice((add_animal, add_animal, add_plant, add_person))(b, x, z, rng.uniform(1.0, 1.8))
+    rng.choice((add_animal, add_animal, add_animal, add_plant, add_person))(b, x, z, rng.uniform(1.0, 1.8))
     if rng.random() < 0.6:
         for primitive in b.primitives:
             if primitive.thing == b.thing and not primitive.leaf_m:

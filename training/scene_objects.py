@@ -194,9 +194,16 @@ def add_animal(b: Builder, x: float, z: float, size: float) -> None:
     b.add(ELLIPSOID, (0, up + 0.6 * rise, 0.42 * length), (head * 0.7, head * 0.8, 0.45 * length), fur, (0, rise, 0))
     b.add(ELLIPSOID, (0, up + rise + 0.1 * s, reach), (head * 0.8, head, head * 1.2), fur)
     if rng.random() < 0.5:  # trunk or muzzle, ears
-        nose = head * rng.uniform(0.25, 0.4)
-        drop = rng.uniform(0.2, 0.8) * up
-        b.add(ELLIPSOID, (0, up + rise - drop / 2, reach + 0.55 * head), (nose, drop + head, nose), fur, (0, 0.15, 0))
+        nose, angle = head * rng.uniform(0.25, 0.45), rng.uniform(-1.6, 0.2)
+        curl, links = rng.uniform(-0.2, 0.5), rng.randint(2, 6)
+        link = rng.uniform(0.25, 0.9) * up / links
+        tip_up, tip_forward = up + rise - 0.1 * head, reach + 0.45 * head
+        for taper in range(links):  # a chain that bends on
+            rise_of, run_of = link * math.sin(angle), link * math.cos(angle)
+            width = nose * (1 - 0.5 * taper / links)
+            middle = (0, tip_up + rise_of / 2, tip_forward + run_of / 2)
+            b.add(ELLIPSOID, middle, (width, width, 1.7 * link + 0.3 * width), fur, (0, angle, 0))
+            tip_up, tip_forward, angle = tip_up + rise_of, tip_forward + run_of, angle + curl
         for side in (-1, 1):
             place = (side * head * 0.5, up + rise + 0.2 * s, reach - 0.2 * head)
             b.add(ELLIPSOID, place, (0.15 * head, head, head * rng.uniform(0.4, 0.9)), fur, (0.5 * side, 0, 0))
@@ -367,6 +374,18 @@ def add_lamp(b: Builder, x: float, z: float, size: float, yaw: float | None = No
     b.add(CYLINDER, (0, h / 2, 0), (0.03, h, 0.03), b.mat("plain"))
     b.add(CYLINDER, (0, 0.02, 0), (0.3, 0.04, 0.3), b.mat("plain"))
     b.add(CYLINDER, (0, h, 0), (0.4, 0.3, 0.4), b.mat("plain", emission=rng.choice((0.0, 0.6, 1.2))))
+
+
+def add_hanging_lamp(b: Builder, x: float, z: float, ceiling_m: float) -> None:
+    """Hang a lamp or a chandelier from the ceiling over (x, z)."""
+    rng = b.rng
+    b.at(x, z)
+    drop, w = rng.uniform(0.15, 0.4) * ceiling_m, rng.uniform(0.2, 0.6)
+    glow = b.mat("plain", emission=rng.choice((0.0, 0.8, 1.6)))
+    b.add(CYLINDER, (0, ceiling_m - drop / 2, 0), (0.02, drop, 0.02), b.mat("plain"))
+    for ring in range(rng.randint(1, 3)):  # each lower and narrower than the one above
+        extent = w * (1 - 0.3 * ring)
+        b.add(ELLIPSOID, (0, ceiling_m - drop - 0.4 * w * ring, 0), (extent, 0.6 * w, extent), glow)
 
 
 def add_plant(b: Builder, x: float, z: float, size: float, yaw: float | None = None) -> None:
