@@ -44,7 +44,7 @@ class Hypersim(DatasetReader):
                 continue
             final = geometry.with_name(f"scene_{camera}_final_hdf5")
             detail = scene / "_detail" / camera
-            frames = []
+            frames, numbers = [], []
             for depth in sorted(geometry.glob("frame.*.depth_meters.hdf5")):
                 number = int(depth.name.split(".")[1])
                 color = final / f"frame.{number:04d}.color.hdf5"
@@ -54,8 +54,9 @@ class Hypersim(DatasetReader):
                 )
                 if wanted and color.is_file() and entities.is_file():
                     frames.append((number, color, depth, entities, detail, projection))
+                    numbers.append(number)
             if frames:
-                found.append(FrameSequence(f"{scene.name}/{camera}", tuple(frames)))
+                found.append(FrameSequence(f"{scene.name}/{camera}", tuple(frames), tuple(numbers)))
         expect(self, found, "ai_VVV_NNN/images/scene_cam_XX_{final,geometry}_hdf5/frame.*.hdf5", root)
         return found
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from training.datasets import DatasetReader, FrameSequence, LoadedFrame, expect, pinhole, read_rgb
 
-# The stored camera has y up (its rotations are left-handed): mirror that axis to get OpenCV's.
-_OPENCV_FROM_STORED = np.diag([1.0, -1.0, 1.0, 1.0])
+# The stored world is left-handed, the camera's axes are OpenCV's: mirroring an axis of the world makes the pose a
+# rotation and leaves what one camera sees of another as it was (MapAnything and CUT3R mirror the world, too).
+_STORED_FROM_RIGHT_HANDED = np.diag([1.0, -1.0, 1.0, 1.0])
 
 
 class MvsSynth(DatasetReader):
@@ -25,13 +26,14 @@ class MvsSynth(DatasetReader):
         found = []
         for poses in sorted([*root.glob("[0-9]*/poses"), *root.glob("GTAV_*/[0-9]*/poses")]):
             folder = poses.parent
-            frames = []
-            for pose in sorted(poses.glob("*.json")):
+            frames, numbers = [], []
+            for pose in sorted(poses.glob("[0-9]*.json")):
                 rgb, depth = folder / "images" / f"{pose.stem}.png", folder / "depths" / f"{pose.stem}.exr"
                 if rgb.is_file() and depth.is_file():
                     frames.append((rgb, depth, pose))
+                    numbers.append(int(pose.stem))
             if frames:
-                found.append(FrameSequence(str(folder.relative_to(root)), tuple(frames)))
+                found.append(FrameSequence(str(folder.relative_to(root)), tuple(frames), tuple(numbers)))
         expect(self, found, "0000/{images/*.png,depths/*.exr,poses/*.json}", root)
         return found
 
@@ -40,10 +42,9 @@ class MvsSynth(DatasetReader):
         rgb_path, depth_path, pose_path = sequence.frames[index]
         camera = json.loads(pose_path.read_text())
         depth = _read_exr(depth_path)
-        stored_from_world = np.array(camera["extrinsic"], dtype=np.float64).reshape(4, 4)
-        camera_from_world = stored_from_world
-        if np.linalg.det(stored_from_world[:3, :3]) < 0:
-            camera_from_world = _OPENCV_FROM_STORED @ stored_from_world
+        camera_from_world = np.array(camera["extrinsic"], dtype=np.float64).reshape(4, 4)
+        if np.linalg.det(camera_from_world[:3, :3]) < 0:
+            camera_from_world = camera_from_world @ _STORED_FROM_RIGHT_HANDED
         K = pinhole(camera["f_x"], camera["f_y"], camera["c_x"], camera["c_y"])
         return LoadedFrame(
             read_rgb(rgb_path), depth, ~np.isnan(depth) & (depth > 0), K, np.linalg.inv(camera_from_world)

@@ -30,7 +30,7 @@ class Procedural(DatasetReader):
     def sequences(self, root: Path, split: str) -> list[FrameSequence]:
         """List scenes by seed."""
         first = FIRST_SEED["val" if split == "all" else split]
-        return [FrameSequence(f"seed {first + i}", ((first + i),) * FRAMES) for i in range(COUNT)]
+        return [FrameSequence(f"seed {first + i}", ((first + i),) * FRAMES, tuple(range(FRAMES))) for i in range(COUNT)]
 
     def load(self, sequence: FrameSequence, index: int) -> LoadedFrame:
         """Render the scene and take a frame."""

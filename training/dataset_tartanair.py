@@ -30,14 +30,15 @@ class TartanAir(DatasetReader):
             if split != "all" and folder.parent.name.lower() != split:
                 continue
             matrices = _read_poses(poses)
-            frames = []
+            frames, numbers = [], []
             for index, pose in enumerate(matrices):
                 rgb = folder / "image_left" / f"{index:06d}_left.png"
                 depth = folder / "depth_left" / f"{index:06d}_left_depth.npy"
                 if rgb.is_file() and depth.is_file():
                     frames.append((rgb, depth, pose))
+                    numbers.append(index)
             if frames:
-                found.append(FrameSequence(str(folder.relative_to(root)), tuple(frames)))
+                found.append(FrameSequence(str(folder.relative_to(root)), tuple(frames), tuple(numbers)))
         expect(self, found, "<env>/{Easy,Hard}/P000 with image_left/, depth_left/ and pose_left.txt", root)
         return found
 

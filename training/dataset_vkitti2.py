@@ -25,15 +25,16 @@ class VirtualKitti2(DatasetReader):
             variation, camera = depth_folder.parents[2], int(depth_folder.name.removeprefix("Camera_"))
             intrinsics = _read_table(variation / "intrinsic.txt", 4)
             extrinsics = _read_table(variation / "extrinsic.txt", 16)
-            frames = []
+            frames, numbers = [], []
             for depth in sorted(depth_folder.glob("depth_*.png")):
                 number = int(depth.stem.removeprefix("depth_"))
                 rgb = variation / "frames" / "rgb" / depth_folder.name / f"rgb_{number:05d}.jpg"
                 if rgb.is_file() and (number, camera) in intrinsics and (number, camera) in extrinsics:
                     frames.append((rgb, depth, intrinsics[number, camera], extrinsics[number, camera]))
+                    numbers.append(number)
             if frames:
                 name = f"{variation.relative_to(root)}/{depth_folder.name}"
-                found.append(FrameSequence(name, tuple(frames)))
+                found.append(FrameSequence(name, tuple(frames), tuple(numbers)))
         expect(
             self, found, "SceneXX/<variation>/frames/{rgb,depth}/Camera_0 with intrinsic.txt and extrinsic.txt", root
         )

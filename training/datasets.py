@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,12 @@ class FrameSequence:
     Attributes:
         name: Relative to the data set's folder.
         frames: What the reader needs for each frame, in order of time.
+        numbers: Their numbers in the recording, rising; where one is missing, no clip runs across.
     """
 
     name: str
     frames: tuple[Any, ...]
+    numbers: tuple[int, ...]
 
 
 class DatasetReader(ABC):
@@ -96,7 +98,7 @@ class DepthDataset:
         root: The data set's folder.
         split: One of the reader's splits.
         length: Frames per clip.
-        stride: Distance of a clip's frames in the sequence.
+        stride: Distance of a clip's frames in the recording.
         step: Distance of the first frames of neighbouring clips; default: clips do not share frames.
 
     Raises:
@@ -124,13 +126,12 @@ class DepthDataset:
             raise ValueError(f"{reader.name}: {root} is no folder")
         self.reader, self.root, self.length, self.stride = reader, root, length, stride
         self.sequences = reader.sequences(root, split)
-        reach = (length - 1) * stride + 1
-        self._starts = [
-            (number, start)
+        self._clips = [
+            (number, places)
             for number, sequence in enumerate(self.sequences)
-            for start in range(0, len(sequence.frames) - reach + 1, step or reach)
+            for places in _evenly_spaced(sequence.numbers, length, stride, step or (length - 1) * stride + 1)
         ]
-        if not self._starts:
+        if not self._clips:
             longest = max((len(sequence.frames) for sequence in self.sequences), default=0)
             raise ValueError(
                 f"{reader.name}: no clip of {length} frames at stride {stride} in {root}: the longest of "
@@ -138,13 +139,12 @@ class DepthDataset:
             )
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._clips)
 
     def __getitem__(self, index: int) -> DepthClip:
-        number, start = self._starts[index]
+        number, places = self._clips[index]
         sequence = self.sequences[number]
-        numbers = [start + i * self.stride for i in range(self.length)]
-        frames = [self.reader.load(sequence, at) for at in numbers]
+        frames = [self.reader.load(sequence, place) for place in places]
         K = frames[0].K
         if any(not np.array_equal(frame.K, K) for frame in frames):
             raise ValueError(f"{self.reader.name}: {sequence.name}: the camera zooms; one K per clip is wanted")
@@ -155,8 +155,19 @@ class DepthDataset:
             K=K,
             world_from_camera=np.stack([frame.world_from_camera for frame in frames]),
             metric=self.reader.metric,
-            name=f"{sequence.name} frames {numbers[0]}-{numbers[-1]}",
+            name=f"{sequence.name} frames {sequence.numbers[places[0]]}-{sequence.numbers[places[-1]]}",
         )
+
+
+def _evenly_spaced(numbers: Sequence[int], length: int, stride: int, step: int) -> Iterator[list[int]]:
+    """Places in `numbers` of clips whose frames are all there; the next begins `step` later, or as soon as one can."""
+    place_of = {number: place for place, number in enumerate(numbers)}
+    earliest = numbers[0] if numbers else 0
+    for start in numbers:
+        wanted = [start + i * stride for i in range(length)]
+        if start >= earliest and all(number in place_of for number in wanted):
+            yield [place_of[number] for number in wanted]
+            earliest = start + step
 
 
 READERS = {

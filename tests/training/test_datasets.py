@@ -94,7 +94,7 @@ def write_mvs_synth(root: Path) -> None:
         Image.fromarray(picture(index)).save(folder / "images" / f"{index:04d}.png")
         depth = np.where(SKY, np.float32(np.inf), depth_of(index))
         OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Y": depth}).write(str(folder / "depths" / f"{index:04d}.exr"))
-        left_handed = np.diag([1.0, -1.0, 1.0, 1.0]) @ np.linalg.inv(pose(index))
+        left_handed = np.linalg.inv(pose(index)) @ np.diag([1.0, -1.0, 1.0, 1.0])  # the world is, not the camera
         camera = {"f_x": 30.0, "f_y": 31.0, "c_x": WIDTH / 2, "c_y": HEIGHT / 2, "extrinsic": left_handed.tolist()}
         (folder / "poses" / f"{index:04d}.json").write_text(json.dumps(camera))
 
@@ -186,6 +186,33 @@ def test_frames_that_lack_a_file_are_left_out(tmp_path: Path) -> None:
     assert len(open_dataset("tartanair", tmp_path)) == FRAMES - 1
     with pytest.raises(ValueError, match="no clip of 5 frames.*has 4 whole frames"):
         open_dataset("tartanair", tmp_path, length=5)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_clip_runs_across_a_missing_frame(name: str, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path)
+    missing = {
+        "tartanair": "image_left/000002_left.png",
+        "vkitti2": "rgb_00002.jpg",
+        "mvs-synth": "images/0002.png",
+        "hypersim": "frame.0002.color.hdf5",
+    }[name]
+    (path,) = (path for path in tmp_path.rglob("*") if path.as_posix().endswith(missing))
+    path.unlink()
+    pairs = open_dataset(name, tmp_path, length=2, step=1)
+    assert [pairs[index].name[-3:] for index in range(len(pairs))] == ["0-1", "3-4"]
+    apart = open_dataset(name, tmp_path, length=2, stride=2, step=1)  # 2 is not asked of 1 and 3
+    assert [apart[index].name[-3:] for index in range(len(apart))] == ["1-3"]
+    assert np.allclose(apart[0].world_from_camera, [pose(1), pose(3)], atol=1e-5)
+
+
+def test_mvs_synth_of_a_right_handed_world_is_taken_as_it_is(tmp_path: Path) -> None:
+    write_mvs_synth(tmp_path)
+    for path in tmp_path.rglob("*.json"):
+        camera = json.loads(path.read_text())
+        camera["extrinsic"] = np.linalg.inv(pose(int(path.stem))).tolist()
+        path.write_text(json.dumps(camera))
+    assert np.allclose(open_dataset("mvs-synth", tmp_path, length=2)[0].world_from_camera, [pose(0), pose(1)])
 
 
 def test_tartanair_splits_by_difficulty(tmp_path: Path) -> None:
