@@ -350,7 +350,10 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
         if single.is_file():
             return [single]
         if index.is_file():
-            shards = sorted({folder / shard for shard in read_json(index)["weight_map"].values()})
+            names = read_json(index).get("weight_map")
+            if not isinstance(names, dict) or not names:
+                raise ValueError(f"model: {index} has no weight_map, which names the file of each tensor")
+            shards = sorted({folder / str(name) for name in names.values()})
             missing = [shard.name for shard in shards if not shard.is_file()]
             if missing:
                 raise ValueError(f"model: {', '.join(missing)} missing in {folder}")
@@ -387,27 +390,29 @@ def load_model(model_class: type[Model], folder: Path, dtype: torch.dtype, devic
         ValueError: Names the first tensors that are missing, surplus or misshapen, or the file that can't be read.
     """
     import torch
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     config = model_class.load_config(folder)  # type: ignore[attr-defined]
     with torch.device("meta"):
         model = model_class.from_config(config)  # type: ignore[arg-type]
     expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    state: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder, WEIGHTS_STEM):
+    paths, held = weight_files(folder, WEIGHTS_STEM), {}
+    for path in paths:
         try:
-            state |= {key: tensor.to(dtype) for key, tensor in load_file(path).items()}
+            with safe_open(path, framework="pt") as file:
+                held |= {key: file.get_slice(key).get_shape() for key in file.keys()}
         except SafetensorError as error:
             raise ValueError(f"model: {path} is not a whole safetensors file ({error})") from error
-    faults = [f"{key} is missing" for key in expected if key not in state]
-    faults += [f"{key} is surplus" for key in state if key not in expected]
+    faults = [f"{key} is missing" for key in expected if key not in held]
+    faults += [f"{key} is surplus" for key in held if key not in expected]
     faults += [
-        f"{key} has shape {list(state[key].shape)}, expected {list(shape)}"
+        f"{key} has shape {held[key]}, expected {list(shape)}"
         for key, shape in expected.items()
-        if key in state and state[key].shape != shape
+        if key in held and held[key] != list(shape)
     ]
-    check_no_faults(folder, faults)
+    check_no_faults(folder, faults)  # before the tensors are read
+    state = {key: tensor.to(dtype) for path in paths for key, tensor in load_file(path).items()}
     model.load_state_dict(state, strict=True, assign=True)
     torch.nn.Module.to(model, device)  # past diffusers' own `to`, which only adds checks for quantised models
     return model.eval().requires_grad_(False)

@@ -82,7 +82,10 @@ class DepthPlan:
     @property
     def identity(self) -> dict[str, Any]:
         """What makes the depth; plain data."""
-        return run_identity(self.job, check_source(self.job), self.files, self.settings, self._dtype_name())
+        from depth_engine.devices import computes_as
+
+        how = computes_as(self.device, self.dtype)
+        return run_identity(self.job, check_source(self.job), self.files, self.settings, **how)
 
     def run(
         self,
@@ -105,11 +108,6 @@ class DepthPlan:
             seen = None if on_depth is None else lambda values: on_depth(as_read_back(values))
             run_job(engine, self.job, self.settings, on_frames, seen)
         return open_depth(self.job.folder)
-
-    def _dtype_name(self) -> str:
-        from depth_engine.devices import choose_device, choose_dtype
-
-        return str(choose_dtype(self.dtype, choose_device(self.device))).removeprefix("torch.")
 
 
 def plan_depth(

@@ -140,7 +140,10 @@ class VaeCodec:
 def load_codec(files: CheckpointFiles, dtype: torch.dtype, device: torch.device) -> Codec:
     """The codec of a checkpoint, frozen: its patch codec, or its base's VAE."""
     if files.codec_config:
-        return PatchCodec(read_json(files.codec_config)["patch"])
+        patch = read_json(files.codec_config).get("patch")
+        if not isinstance(patch, int) or patch < 1:
+            raise ValueError(f"{files.codec_config}: patch: {patch!r} is not accepted; a side in pixels, from 1 up, is")
+        return PatchCodec(patch)
     from diffusers import AutoencoderKLTemporalDecoder
 
     # SVD's VAE overflows in float16, and says so in its config; load it wide at once.

@@ -245,8 +245,12 @@ class _NpySink(DepthSink):
         publish(self._part, self.path, self._overwrite)
 
     def _discard(self) -> None:
-        self._file.close()
-        self._part.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        except OSError:
+            pass  # a full disk can't take what is left in the buffer
+        finally:
+            self._part.unlink(missing_ok=True)
 
 
 class _FolderSink(DepthSink):

@@ -26,7 +26,7 @@ from depth_engine.atomic import check_writable, publish, refuse_existing
 from depth_engine.background import WriteBehind
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
-from depth_engine.run_lock import lock_file
+from depth_engine.run_lock import only_run
 from depth_engine.take import TAKE_FIELDS, Take, check_same_run, check_source
 from depth_engine.video import DecodeError, VideoInfo, VideoWriter, probe, read_frames
 from depth_engine.video_write import check_format
@@ -179,22 +179,25 @@ def run_clip_job(
     if job.resume and job.finished:
         return job.outputs
     info = probe(job.source)
-    if job.overwrite and not job.resume:
-        shutil.rmtree(job.work, ignore_errors=True)
-    job.work.mkdir(parents=True, exist_ok=True)
     whole = _whole_identity(job, info, identity)
-    with closing(_Pieces(job.work, whole)) as pieces, ExitStack() as stack:
+    job.work.parent.mkdir(parents=True, exist_ok=True)
+    with only_run(job.work):
+        if job.overwrite and not job.resume:
+            shutil.rmtree(job.work, ignore_errors=True)
+        job.work.mkdir(exist_ok=True)
+        pieces = _Pieces(job.work, whole)
         run = _Run(job, info, pieces, dict(panels or {}), on_frames)
-        try:
-            broken = run.write_all(make, stack)
-        except BaseException:
-            stack.close()
-            run.remove_unfinished()  # the pieces stay: --resume needs them
-            raise
-        run.write_texts(whole, settings, list(notes))
-    for path in job.outputs:
-        publish(job.work / path.name, path, overwrite=True)
-    shutil.rmtree(job.work)
+        with ExitStack() as stack:
+            try:
+                broken = run.write_all(make, stack)
+            except BaseException:
+                stack.close()
+                run.remove_unfinished()  # the pieces stay: --resume needs them
+                raise
+            run.write_texts(whole, settings, list(notes))
+        for path in job.outputs:
+            publish(job.work / path.name, path, overwrite=True)
+        shutil.rmtree(job.work)
     if broken is not None:
         raise broken
     return job.outputs
@@ -213,8 +216,6 @@ class _Pieces:
             os.replace(partial, folder / "state.json")
         else:
             check_same_run(held, identity, folder)
-        self._file = (folder / "state.json").open("rb")
-        lock_file(self._file, folder)
         if self._next.exists():
             self._read_next()
 
@@ -245,10 +246,6 @@ class _Pieces:
         for number in range(self.count):
             clips = {name: self._read(number, name) for name in ["", *self.companions]}
             yield Piece(clips.pop(""), companions=clips)
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        self._file.close()
 
     def _read(self, number: int, name: str) -> np.ndarray:
         path = self._path(number, name)

@@ -24,6 +24,8 @@ def describe(file: str) -> Iterator[tuple[str, str]]:
 
 def _find_sidecar(path: Path) -> Path | None:
     if path.suffix == ".json":
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
         return path
     if path.is_dir() and sidecar_path(path / "depth").is_file():
         return sidecar_path(path / "depth")

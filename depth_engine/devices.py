@@ -35,3 +35,13 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return DTYPES[known_name("dtype", dtype, ["auto", *DTYPES])]
+
+
+def computes_as(device: str, dtype: str) -> dict[str, str]:
+    """Device and dtype, by name, that a request comes to.
+
+    Raises:
+        ValueError: A name is unknown, or the device is absent.
+    """
+    chosen = choose_device(device)
+    return {"device": chosen.type, "dtype": str(choose_dtype(dtype, chosen)).removeprefix("torch.")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,23 +103,25 @@ def cache_folder() -> Path:
 
 def _zero_image_embedding(folder: Path, mean: Tensor, std: Tensor) -> Tensor:
     """CLIP embedding of an all-zero image, `[D]`: computed once per weights, so that the tower need not be loaded."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
     weights = files_sha256([*weight_files(folder, "model"), folder / "config.json"])
     key = hashlib.sha256(f"{weights} {mean.tolist()} {std.tolist()}".encode()).hexdigest()
     cached = cache_folder() / "zero_image_embedding" / f"{key}.safetensors"
-    if cached.is_file():
+    with suppress(OSError, SafetensorError, KeyError):  # absent, or cut short by a full disk: computed anew
         return load_file(cached)["embedding"]
     model = _load_clip(folder, torch.float32, torch.device("cpu"))
     side = int(model.config.image_size)  # type: ignore[arg-type]
     embedding = embed_pixels(model, torch.zeros(1, 3, side, side), mean, std)[0]
+    partial = cached.with_suffix(f".{os.getpid()}.partial")
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}.partial")
         save_file({"embedding": embedding.contiguous()}, partial)
         os.replace(partial, cached)
-    except OSError:
-        pass  # a read-only home costs time at the next start, nothing else
+    except (OSError, SafetensorError):  # a read-only home or a full disk costs time at the next start, nothing else
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return embedding
 
 

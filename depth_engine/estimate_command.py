@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,7 +57,9 @@ class Plan:
             except Exception as error:  # one clip's failure, of any kind, is told in a line and the next one runs
                 trace()
                 failures += 1
-                click.echo(f"depth-engine: {job.source}: {one_line(error)}", err=True)
+                line = one_line(error)
+                named = line if line.startswith(f"{job.source}: ") else f"{job.source}: {line}"
+                click.echo(f"depth-engine: {named}", err=True)
                 if isinstance(error, DecodeError) and job.finished:
                     click.echo(f"depth-engine: what could be read is in {job.folder}", err=True)
             else:
@@ -65,14 +68,15 @@ class Plan:
         return failures
 
     def close(self) -> None:
-        """Delete what was kept of a pipe."""
+        """Delete what was kept of a pipe, and folders in which nothing came to lie."""
+        for job in self.jobs:
+            with suppress(OSError):  # it does not exist, or is not empty
+                job.folder.rmdir()
         if self.piped is not None:
             shutil.rmtree(self.piped.parent, ignore_errors=True)
 
     def dry_run(self, engine: DepthEngine) -> int:
         """Print what a run would take, from two short windows run for real."""
-        import psutil
-
         for job, info in zip(self.jobs, self.infos, strict=True):
             frames = job.expected_frames(info)
             per_window_s, size = _warm_up(engine, job, self.settings)
@@ -89,8 +93,7 @@ class Plan:
                 click.echo(
                     f"  time      about {_duration(windows * per_window_s)} ({per_window_s:.2f} s a window here)"
                 )
-        peak = psutil.Process().memory_info().rss
-        click.echo(f"memory      {peak / 2**20:.0f} MiB now, after a full window; it does not grow with the clip")
+        click.echo(f"memory      {_peak_bytes() / 2**20:.0f} MiB at the peak; it does not grow with the clip")
         if engine.device.type == "cuda":
             import torch
 
@@ -114,16 +117,20 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     names = ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed", "flow")
     chosen = {name: options[name] for name in names}
     settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
-    dtype = _check_device(options["device"], options["dtype"])
+    from depth_engine.devices import computes_as  # here: --help does without torch
+
+    how = computes_as(options["device"], options["dtype"])
     if files.spec.start == "zero" and settings.steps > files.spec.steps:
         click.echo(
             f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training"
         )
 
     output = options["output"] or Path("out")
+    if "-" in inputs and options["resume"]:
+        raise ValueError("--resume: - is a pipe, which can't be read again; save it to a file and give that")
     piped = _from_pipe() if "-" in inputs else None
     try:
-        jobs, infos = _check_jobs(inputs, piped, output, formats, options, files, settings, dtype, dry_run)
+        jobs, infos = _check_jobs(inputs, piped, output, formats, options, files, settings, how, dry_run)
     except BaseException:
         if piped is not None:
             shutil.rmtree(piped.parent, ignore_errors=True)
@@ -139,7 +146,7 @@ def _check_jobs(
     options: dict[str, Any],
     files: CheckpointFiles,
     settings: RunSettings,
-    dtype: str,
+    how: dict[str, str],
     dry_run: bool,
 ) -> tuple[list[Job], list[VideoInfo]]:
     """One checked job per clip."""
@@ -162,15 +169,8 @@ def _check_jobs(
     ]
     infos = [check_source(job) for job in jobs]
     for job, info in zip(jobs, infos, strict=True) if not dry_run else ():
-        check_output(job, run_identity(job, info, files, settings, dtype))
+        check_output(job, run_identity(job, info, files, settings, **how))
     return jobs, infos
-
-
-def _check_device(device: str, dtype: str) -> str:
-    """Refuse an unknown or absent device or dtype before weights load; the dtype that will be used."""
-    from depth_engine.devices import choose_device, choose_dtype
-
-    return str(choose_dtype(dtype, choose_device(device))).removeprefix("torch.")
 
 
 def _levels(text: str | None) -> list[float] | None:
@@ -190,6 +190,17 @@ def _from_pipe() -> Path:
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return path
+
+
+def _peak_bytes() -> int:
+    """The most memory that the process has held."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset  # type: ignore[attr-defined]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _warm_up(engine: DepthEngine, job: Job, settings: RunSettings) -> tuple[float, Any]:

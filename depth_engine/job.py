@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from depth_engine.background import WriteBehind, read_ahead
 from depth_engine.depth_files import DEPTH_FORMATS, depth_path, open_depth_sink
 from depth_engine.metrics import mean_abs_change
 from depth_engine.report import write_report
+from depth_engine.run_lock import only_run
 from depth_engine.settings import RunSettings
 from depth_engine.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.take import TAKE_FIELDS, Take, check_same_run
@@ -141,24 +143,26 @@ def run_job(
     """
     from depth_engine.spool import Spool
 
-    shutil.rmtree(job.work_done, ignore_errors=True)  # left by a kill at the very end
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with only_run(job.work):  # and takes away what a kill left of the lock
+        shutil.rmtree(job.work_done, ignore_errors=True)  # left by a kill at the very end
     if job.resume and job.finished:
         _tell_broken_again(job)
         return job.outputs
     info = probe(job.source)
     dtype = str(engine.dtype).removeprefix("torch.")
-    identity = run_identity(job, info, engine.files, settings, dtype)
-    if job.overwrite and not job.resume:
-        shutil.rmtree(job.work, ignore_errors=True)
-    job.work.mkdir(parents=True, exist_ok=True)
-    with closing(Spool(job.work, identity)) as spool:
-        _remove_unfinished(job)
-        with ExitStack() as on_error:
-            on_error.callback(_remove_unfinished, job)  # keeps the spool: --resume needs it
+    identity = run_identity(job, info, engine.files, settings, device=engine.device.type, dtype=dtype)
+    with only_run(job.work):
+        if job.overwrite and not job.resume:
+            shutil.rmtree(job.work, ignore_errors=True)
+        job.work.mkdir(exist_ok=True)
+        with closing(Spool(job.work, identity)) as spool, ExitStack() as on_error:
+            on_error.callback(_remove_failed, job, spool)
+            _remove_unfinished(job)
             run = _Run(engine, job, settings, info, spool, identity, on_frames, on_depth)
             broken = run.write_all()
             on_error.pop_all()
-    _publish(job)
+        _publish(job)
     if broken is not None:
         raise broken
     return job.outputs
@@ -371,9 +375,9 @@ class _Run:
 
 
 def run_identity(
-    job: Job, info: VideoInfo, files: CheckpointFiles, settings: RunSettings, dtype: str
+    job: Job, info: VideoInfo, files: CheckpointFiles, settings: RunSettings, *, device: str, dtype: str
 ) -> dict[str, Any]:
-    """What must be the same for a run to be resumed: the clip, the checkpoint, the settings. Plain JSON data."""
+    """What must be the same for a run to be resumed: clip, checkpoint, settings, what computes. Plain JSON data."""
     identity = {
         **job.identity(info),
         "checkpoint_sha256": files.weights_sha256(),
@@ -382,8 +386,17 @@ def run_identity(
         "dtype": dtype,
         **asdict(settings),
         "shots": job.shots,
+        "device": device,
+        "software": {name: _version(name) for name in ("depth-engine", "torch", "diffusers")},
     }
     return json.loads(json.dumps(identity))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout that is not installed
+        return None
 
 
 def _check_same_run(job: Job, identity: dict[str, Any]) -> None:
@@ -397,7 +410,16 @@ def _check_same_run(job: Job, identity: dict[str, Any]) -> None:
     held = read_identity(job.work)
     if held is None and job.finished:
         held = read_sidecar(sidecar_path(job.folder / "depth")).get("run", {})
+        # What is whole stays as it is, wherever it was computed.
+        identity = {name: value for name, value in identity.items() if name not in ("device", "software")}
     check_same_run(held, identity, job.folder)
+
+
+def _remove_failed(job: Job, spool: Spool) -> None:
+    """Delete what a run that failed leaves; windows that were finished stay, for --resume."""
+    _remove_unfinished(job)
+    if spool.carry.frames_read == 0:
+        shutil.rmtree(job.work, ignore_errors=True)
 
 
 def _remove_unfinished(job: Job) -> None:
@@ -414,7 +436,7 @@ def output_folders(sources: Sequence[str | Path], folder: Path) -> list[Path]:
     """One folder per clip, named after it.
 
     Raises:
-        ValueError: If two clips would share one.
+        ValueError: If two clips would share one, or one is a clip's own.
     """
     folders: dict[Path, str | Path] = {}
     for source in sources:
@@ -424,6 +446,8 @@ def output_folders(sources: Sequence[str | Path], folder: Path) -> list[Path]:
             path.parent.name if "%" in path.name and not path.exists() else path.stem if path.is_file() else path.name
         )
         target = folder / (stem or Path(source).resolve().name or "clip")
+        if path.is_dir() and target.resolve() == path.resolve():
+            raise ValueError(f"output: {source} would hold both the source and its results; give another -o")
         if target in folders:
             raise ValueError(f"input: {folders[target]} and {source} would both be written to {target}; run them apart")
         folders[target] = source

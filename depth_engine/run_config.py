@@ -95,7 +95,11 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def _from_sidecar(data: Mapping[str, Any]) -> dict[str, Any]:
-    recorded: dict[str, Any] = data.get("settings", {})
+    recorded: Any = data.get("settings", {})
+    if not isinstance(recorded, dict):
+        raise ValueError(
+            f"--config: settings: {recorded!r} is not accepted; the settings of a sidecar are named values"
+        )
     settings = {_SIDECAR_NAMES.get(key, key): recorded[key] for key in recorded if key not in _SIDECAR_ONLY}
     if settings.get("sigmas"):
         settings.pop("steps", None)

@@ -14,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from depth_engine.engine import Carry
-from depth_engine.run_lock import lock_file
 from depth_engine.windows import Window
 
 SPOOL_FILES = ("state.json", "carry.safetensors", "spool.f32")
@@ -32,7 +31,7 @@ class Spool:
         identity: What must be the same for a run to go on, plain JSON data.
 
     Raises:
-        ValueError: The folder holds another run's spool, is in use, or lost data.
+        ValueError: The folder holds another run's spool, or lost data.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -49,7 +48,6 @@ class Spool:
             self.carry = self._read_carry()
         self._depth.touch()
         self._file = self._depth.open("r+b")
-        lock_file(self._file, folder)
         self._bytes = self._done_bytes
         if self._depth.stat().st_size < self._bytes:
             raise ValueError(f"resume: {self._depth} lost data; --overwrite starts anew")

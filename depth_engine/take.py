@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -90,10 +91,13 @@ def check_source(take: Take) -> VideoInfo:
         raise ValueError(f"end: {take.end_s:g} is not after the start ({take.start_s or 0:g} s)")
     if take.start_s and info.duration_s is not None and take.start_s >= info.duration_s:
         raise ValueError(f"start: {take.start_s:g} s is past the end of {take.source} ({info.duration_s:.2f} s)")
-    if take.fps is not None and not take.fps > 0:
+    if take.fps is not None and (take.fps <= 0 or as_frame_rate(take.fps) <= 0):  # so few round to 0
         raise ValueError(f"fps: {take.fps:g} is not accepted; give frames per second above 0")
     if take.max_frames is not None and take.max_frames < 1:
         raise ValueError(f"max-frames: {take.max_frames} is not accepted; give a number of frames from 1 up")
+    if take.start_s or take.end_s is not None:
+        with closing(take.frames()) as frames:  # type: ignore[type-var]
+            next(frames, None)  # raises if no frame lies there
     return info
 
 

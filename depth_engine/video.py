@@ -165,7 +165,7 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[str | Path]:
     patterns and files stay as they are.
 
     Raises:
-        VideoError: If a path does not exist, is an address, or is a folder without videos and images.
+        VideoError: If a path does not exist, is an address, or is a folder with neither videos nor images, or both.
     """
     sources: list[str | Path] = []
     for path in paths:
@@ -173,7 +173,10 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[str | Path]:
         if is_pattern(path):
             sources.append(path)
         elif Path(path).is_dir():
-            sources += _list_videos(Path(path)) or [Path(path)]
+            videos = _list_videos(Path(path))
+            if videos and list_images(Path(path)):
+                raise VideoError(f"{path}: holds videos and images; name those that are meant, or {path}/%05d.png")
+            sources += videos or [Path(path)]
             _images_of(sources[-1])
         elif Path(path).exists():
             sources.append(Path(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,9 @@ from depth_engine.cli import OneLineGroup, told
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Train and score depth checkpoints, and what depth2video generates with."""
+    apps = Path(__file__).resolve().parents[1] / "apps"
+    if importlib.util.find_spec("depth2video") is None and apps.is_dir():  # a bare checkout, nothing installed
+        sys.path.append(str(apps))
 
 
 @main.command()
@@ -94,20 +98,30 @@ def run(
         from depth_engine.devices import choose_device
 
         where = choose_device(device)
-        from training.finetune import check_same_config, check_shardable, train
-        from training.plan import describe_run
+        from training.clip_pool import check_sources
+        from training.finetune import check_divisible, check_same_config, check_shardable, train
+        from training.plan import describe_config, describe_stages, describe_without_weights
         from training.sharding import asked_by_launcher
-        from training.tasks import task_of
+        from training.tasks import has_base, task_of
 
         if shard or asked_by_launcher():
             check_shardable(resolved)
+        check_divisible(resolved, int(os.environ.get("WORLD_SIZE", "1")))
+        if dry_run:
+            click.echo(describe_config(resolved))
+            if resolved.task == "depth" and not has_base(resolved):
+                click.echo(describe_without_weights(resolved))
+                check_sources(resolved)
+                return
         task_of(resolved).check(resolved, init)
         if resume:
             check_same_config(resolved, output)
-    with told(debug, 1):
         if dry_run:
-            click.echo(describe_run(resolved))
+            click.echo(describe_stages(resolved))
+        check_sources(resolved)
+        if dry_run:
             return
+    with told(debug, 1):
         output.parent.mkdir(parents=True, exist_ok=True)
         train(
             resolved,
@@ -161,15 +175,14 @@ main.add_command(
 @click.option("--frames", type=click.IntRange(2), default=24, show_default=True, help="Frames per scene.")
 @click.option("--height", type=click.IntRange(16), default=144, show_default=True, help="Picture height.")
 @click.option("--width", type=click.IntRange(16), default=256, show_default=True, help="Picture width.")
+@click.option("--steps", type=click.IntRange(1), help="Denoising steps.  [default: the checkpoint's]")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def score(checkpoint: str, clips: int, frames: int, height: int, width: int, debug: bool) -> None:
+def score(checkpoint: str, clips: int, frames: int, height: int, width: int, steps: int | None, debug: bool) -> None:
     """Score a checkpoint on held-out scenes beside the best constant and its own single-frame run."""
     with told(debug, 2):
         from depth_engine import DepthEngine
 
         engine = DepthEngine.from_pretrained(checkpoint)
-        if engine.spec.kind != "disparity":
-            raise ValueError(f"checkpoint: {checkpoint} gives {engine.spec.kind}; accepted: one that gives disparity")
     with told(debug, 1):
         from training.score import score_checkpoint
 
@@ -179,10 +192,14 @@ def score(checkpoint: str, clips: int, frames: int, height: int, width: int, deb
             frames=frames,
             height=height,
             width=width,
+            steps=steps,
             report=lambda line: click.echo(f"\r{line}", nl=False, err=True),
         )
     click.echo("", err=True)
-    click.echo(f"{clips} held-out scenes, {frames} frames of {width}x{height}; one scale and shift per clip, cap 80 m")
+    click.echo(
+        f"{clips} held-out scenes, {frames} frames of {width}x{height}; one scale and shift per clip in "
+        f"{engine.spec.kind}, cap 80 m; {steps or engine.spec.steps} denoising steps"
+    )
     click.echo(f"{'':<22}{'AbsRel':>8}{'delta1':>8}{'jitter':>8}{'MFC [m]':>9}{'at seams':>10}")
     for name, row in scores.items():
         consistency = f"{row.jitter:>8.4f}{row.mfc_m:>9.3f}{row.seam_mfc_m:>10.3f}"

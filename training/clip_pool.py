@@ -62,6 +62,8 @@ class ClipPool:
         self._depth_m = torch.zeros(*shape, dtype=torch.float32)
         self._valid = torch.zeros(*shape, dtype=torch.bool)
         self._cameras = torch.full((*shape[:2], 3, 4), torch.nan)
+        self._moves = torch.ones(stage.pool, dtype=torch.bool)  # False: one frame, held as often as a clip has frames
+        self._sources = list(sources)
         # A million scenes to each seed, counted from the first training seed.
         self._first_seed = FIRST_TRAINING_SEED * (1 + seed)
         self._shares = list(itertools.accumulate(source.weight for source in sources))
@@ -75,9 +77,10 @@ class ClipPool:
         for first in range(0, len(rendered), 8):
             self._render(rendered[first : first + 8])
         for number in numbers:
-            dataset = self._datasets[chosen[number]]
+            dataset, source = self._datasets[chosen[number]], self._sources[chosen[number]]
             if dataset is not None:
                 self._read(number, dataset)
+            self._moves[number % self.stage.pool] = source.gives == "clips"
         self.loaded += count
 
     def load_again(self, loaded: int) -> None:
@@ -87,10 +90,12 @@ class ClipPool:
 
     def draw(self, frames: int, rngs: Sequence[torch.Generator]) -> Clips:
         """A clip for each generator, strided and perhaps reversed."""
-        held = min(self.loaded, self.stage.pool)
+        usable = torch.arange(min(self.loaded, self.stage.pool))
+        if frames > 1 and self._moves[usable].any():
+            usable = usable[self._moves[usable]]
         parts = []
         for rng in rngs:
-            index = whole(rng, 0, held - 1)
+            index = usable[whole(rng, 0, len(usable) - 1)]
             longest_stride = max(1, (self.stage.clip_frames - 1) // max(1, frames - 1))
             stride = whole(rng, 1, min(longest_stride, 3))
             start = whole(rng, 0, self.stage.clip_frames - (frames - 1) * stride - 1)
@@ -151,11 +156,20 @@ def check_sources(config: TrainConfig) -> None:
         for source in config.sources:
             if source.name != "procedural":
                 _open(source, stage)
+            elif source.split != "all":
+                raise ValueError(
+                    f"sources: split: {source.split!r} of the procedural scenes is not accepted; leave it out: a run "
+                    "trains on scenes of its own seed"
+                )
 
 
 def _open(source: Source, stage: Stage) -> DepthDataset:
     return open_dataset(
-        source.name, source.root, split=source.split, length=stage.clip_frames, step=source.step or None
+        source.name,
+        source.root,
+        split=source.split,
+        length=stage.clip_frames if source.gives == "clips" else 1,
+        step=source.step or None,
     )
 
 

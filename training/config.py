@@ -12,6 +12,7 @@ from depth_engine.plain_data import from_plain
 from depth_engine.settings import known_name
 
 PRESETS = Path(__file__).parent / "presets"
+_NORM_GROUPS = 32
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Source:
         split: One of the data set's splits.
         weight: Share of the clips, relative to the other sources' weights.
         step: Distance of the first frames of neighbouring clips; 0: clips do not share frames.
+        gives: `clips` serve steps of any length; `images` are single frames and serve steps of one frame alone.
     """
 
     name: str = "procedural"
@@ -31,6 +33,7 @@ class Source:
     split: str = "all"
     weight: float = 1.0
     step: int = 0
+    gives: Literal["clips", "images"] = "clips"
 
 
 @dataclass(frozen=True)
@@ -213,8 +216,14 @@ def _check(config: TrainConfig, where: str) -> None:
     for name in ("steps", "warmup", "patch", "embedding_dim", "ema_half_life", "max_res"):
         if getattr(config, name) < 1:
             raise ValueError(f"config: {where}: {name}: {getattr(config, name)} is not accepted; give 1 or more")
+    for name in ("sigma", "clip_norm", "learning_rate", "muon_learning_rate"):
+        if getattr(config, name) <= 0:
+            raise ValueError(f"config: {where}: {name}: {getattr(config, name)} is not accepted; give more than 0")
     if config.decay_from >= 1:
         raise ValueError(f"config: {where}: decay_from: {config.decay_from} is not accepted; give a share below 1")
+    for name in ("context_probability", "own_context_probability", "control_dropout", "image_dropout"):
+        if getattr(config, name) > 1:
+            raise ValueError(f"config: {where}: {name}: {getattr(config, name)} is not accepted; give a share, 0 to 1")
     for number, stage in enumerate(config.stages):
         if stage.fresh <= 0:
             raise ValueError(
@@ -229,6 +238,12 @@ def _check(config: TrainConfig, where: str) -> None:
         raise ValueError(f"config: {where}: stages: until is {ends}; shares that rise to 1 are accepted")
     if not len(config.channels) == len(config.attention) == len(config.heads):
         raise ValueError(f"config: {where}: channels, attention and heads need one value per level each")
+    for channels, heads in zip(config.channels, config.heads, strict=True):
+        if channels < 1 or channels % _NORM_GROUPS:
+            accepted = f"multiples of {_NORM_GROUPS}, the groups that SVD's blocks normalise by"
+            raise ValueError(f"config: {where}: channels: {channels} is not accepted; give {accepted}")
+        if heads < 1 or channels % heads:
+            raise ValueError(f"config: {where}: heads: {heads} does not divide the level's {channels} channels")
     for number, stage in enumerate(config.stages):
         if stage.height % config.multiple or stage.width % config.multiple:
             size = f"{stage.width}x{stage.height}"
@@ -246,6 +261,8 @@ def _check(config: TrainConfig, where: str) -> None:
             raise ValueError(f"config: {where}: stages[{number}]: max_frames: spatial_alone accepts 1")
     if not config.sources or not all(source.weight > 0 for source in config.sources):
         raise ValueError(f"config: {where}: sources: one or more are needed, each with a weight above 0")
+    if config.max_frames > 1 and all(source.gives == "images" for source in config.sources):
+        raise ValueError(f"config: {where}: sources: all give images; steps of {config.max_frames} frames need clips")
     if config.task == "controlnet" and not config.base:
         raise ValueError(f"config: {where}: base: is missing; task controlnet steers the UNet of an SVD folder")
     for number, stage in enumerate(config.stages if config.task == "controlnet" else ()):

@@ -7,6 +7,8 @@ import copy
 import json
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 
 from training import sharding
 from training.checkpoint_folder import drop_earlier, drop_kept, keep_best, recover, save_checkpoint
-from training.clip_pool import ClipPool, check_sources
+from training.clip_pool import ClipPool
 from training.config import Stage, TrainConfig
 from training.draws import generator
 from training.objective import StepDraw
@@ -32,6 +34,11 @@ from training.watch import Watch
 
 # Steps left out because half precision overflowed; more of them mean that something else is wrong.
 MAX_SKIPPED = 50
+# A run that is killed early leaves something, too.
+_FIRST_SAVE_S = 60.0
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+# The rate's rise takes no more than this share of a run whose steps are few for its minutes.
+_LONGEST_WARMUP = 0.05
 
 
 class Drawn(NamedTuple):
@@ -99,7 +106,8 @@ class Feeder:
 def rate_share(config: TrainConfig, step: int, progress: float) -> float:
     """Share of the peak rate: linear warm-up, a plateau, then a cosine to zero at the end of the run."""
     falling = max(0.0, min(progress, 1.0) - config.decay_from) / (1 - config.decay_from)
-    return min(1, (step + 1) / config.warmup) * 0.5 * (1 + math.cos(math.pi * falling))
+    rising = max((step + 1) / config.warmup, progress / _LONGEST_WARMUP)
+    return min(1, rising) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def train(
@@ -119,7 +127,8 @@ def train(
     """Train until the steps or the minutes are up, leaving a loadable checkpoint from time to time.
 
     A run that was killed goes on from its last checkpoint with `resume`: the draws depend on the step alone, so on the
-    same hardware the weights are those of an unbroken run (with a budget in minutes, up to the clock). Under
+    same hardware the weights are those of an unbroken run (with a budget in minutes, up to the clock). SIGINT and
+    SIGTERM end the run after the step at hand, with a checkpoint; a second one ends it at once. Under
     `torchrun` or `accelerate launch` every process trains its share of each batch.
 
     Args:
@@ -131,7 +140,7 @@ def train(
         resume: Go on with the interrupted run in `folder`.
         shard: Divide weights, gradients, averages and moments among the processes, in place of a copy for each. Files
             are the same: a run can be resumed either way. An FSDP setting of `accelerate launch` asks for it, too.
-        save_every_s: Seconds between checkpoints.
+        save_every_s: Seconds between checkpoints; the first comes after a minute at the latest.
         log_folder: Where TensorBoard's logs go; None: nowhere.
         report: Takes lines of text.
         bar: Show a progress bar in place of a line every 50 steps.
@@ -139,6 +148,7 @@ def train(
     Raises:
         ValueError: There is no interrupted run to resume, it had another config, or batch or model can't be divided.
         FloatingPointError: The run diverged.
+        KeyboardInterrupt: A signal ended the run; its checkpoint is written.
     """
     shard = sharding.asked_by_launcher() or shard
     if shard:
@@ -151,7 +161,6 @@ def train(
         check_same_config(config, folder)
     check_divisible(config, accelerator.num_processes)
     where = accelerator.device
-    check_sources(config)
     torch.set_flush_denormal(True)  # the running average makes denormals, and they are slow on a CPU
     torch.manual_seed(config.seed)
     task = task_of(config)
@@ -189,17 +198,19 @@ def train(
         report,
         bar=bar,
         budget_minutes=budget_minutes,
+        began=now if resume else None,
         enabled=accelerator.is_main_process,
     )
-    began, saved = time.monotonic() - now.minutes * 60, time.monotonic()
+    signals = StopSignals()
+    began, save_at = time.monotonic() - now.minutes * 60, time.monotonic() + min(save_every_s, _FIRST_SAVE_S)
 
-    def look_at_clock(step: int) -> tuple[float, bool]:
-        """How far the run is, and whether to save, agreed among the processes: their clocks differ."""
+    def look_at_clock(step: int) -> tuple[float, bool, bool]:
+        """How far the run is, whether to save, and to stop, agreed among the processes: their clocks differ."""
         now.minutes = (time.monotonic() - began) / 60
         share = max(step / config.steps, now.minutes / budget_minutes if budget_minutes else 0.0)
-        seen = [share, time.monotonic() - saved > save_every_s]
-        share, due = broadcast_object_list(seen) if accelerator.num_processes > 1 else seen
-        return share, due
+        seen = [share, time.monotonic() > save_at, signals.came]
+        share, due, stop = broadcast_object_list(seen) if accelerator.num_processes > 1 else seen
+        return share, due, stop
 
     def save(ended: bool) -> None:
         main = accelerator.is_main_process
@@ -233,13 +244,13 @@ def train(
     try:
         if resume and now.loaded:
             feeder.resume(now.stage, now.loaded)
-        share, _ = look_at_clock(now.step)
+        share, _, stopped = look_at_clock(now.step)
         ready = feeder.ask(now.step, stage_at(config, share))
-        while share < 1:
+        while share < 1 and not stopped:
             asked = time.monotonic()
             drawn = ready()
             waited_s = time.monotonic() - asked
-            next_share, save_due = look_at_clock(now.step + 1)
+            next_share, save_due, stopped = look_at_clock(now.step + 1)
             ready = feeder.ask(now.step + 1, stage_at(config, min(next_share, 1 - 1e-9)))
             stage = config.stages[drawn.stage]
             trainer.begin(stage)
@@ -256,15 +267,38 @@ def train(
             if share < 1 and save_due:
                 save(ended=False)
                 accelerator.wait_for_everyone()
-                saved = time.monotonic()
-        save(ended=True)
+                save_at = time.monotonic() + save_every_s
+        save(ended=share >= 1)
         accelerator.wait_for_everyone()
+        if share < 1:
+            raise KeyboardInterrupt
     finally:
+        signals.close()
         feeder.close()
         watch.close()
     if accelerator.is_main_process:
         left_out = f", {now.skipped} left out for a gradient that was not finite" if now.skipped else ""
         report(f"{now.step} steps{left_out}; checkpoint in {folder}")
+
+
+class StopSignals:
+    """Holds SIGINT and SIGTERM back, to be looked at between steps; a second signal has its usual effect."""
+
+    def __init__(self) -> None:
+        self.came = False
+        # Only the main thread of a process may choose what signals do.
+        in_main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, self._note) for number in _STOPPING} if in_main else {}
+
+    def _note(self, number: int, frame: object) -> None:
+        self.came = True
+        self.close()
+
+    def close(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
 
 class Stepped(NamedTuple):

@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from depth_engine.unet import DepthUNet
 from training.clip_pool import Clips
 from training.config import Stage, TrainConfig
 from training.draws import generator
@@ -73,13 +74,33 @@ def _frozen_parts(model: Any) -> list[nn.Module]:
     return getattr(model, "frozen_parts", [])
 
 
-def describe_run(config: TrainConfig) -> str:
-    """The resolved config as YAML, then parameters and memory of each stage."""
+def describe_config(config: TrainConfig) -> str:
+    """The resolved config as YAML."""
     plain = asdict(config)
     plain["stages"] = [dict(stage) for stage in plain["stages"]]
     plain["sources"] = [dict(source) for source in plain["sources"]]
     lists = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
-    lines = [yaml.safe_dump(lists, sort_keys=False).rstrip()]
+    return yaml.safe_dump(lists, sort_keys=False).rstrip()
+
+
+def describe_without_weights(config: TrainConfig) -> str:
+    """Parameters of each stage and the memory of weights and optimiser, by the published shape of SVD's UNet."""
+    with torch.device("meta"):
+        unet = DepthUNet()  # its class's defaults are SVD's
+    lines = []
+    for number, stage in enumerate(config.stages):
+        whole, trained = count_parameters(unet, stage.trains)
+        lines.append(
+            f"stage {number + 1}: {stage.objective}, trains {trained / 1e6:.1f} of {whole / 1e6:.1f} M parameters, "
+            f"{(2 * whole + 3 * trained) * _BYTES / 2**30:.1f} GiB of weights, average, gradients and moments; by the "
+            f"published shape of Stable Video Diffusion: {config.base} is not here, activations are measured on it"
+        )
+    return "\n".join(lines)
+
+
+def describe_stages(config: TrainConfig) -> str:
+    """Parameters and memory of each stage."""
+    lines = []
     model, _ = task_of(config).start(config, None, torch.device("cpu"))
     for number, stage in enumerate(config.stages):
         weights, activations, pool = estimate_memory(model, config, stage)

@@ -11,7 +11,14 @@ import numpy as np
 
 from depth_engine import DepthEngine
 from depth_engine.consistency import consistency_by_pair, visible_pairs
-from depth_engine.metrics import abs_rel, delta1, depth_from_disparity, evaluate_disparity
+from depth_engine.metrics import (
+    MIN_DEPTH_M,
+    abs_rel,
+    delta1,
+    depth_from_disparity,
+    evaluate_depth,
+    evaluate_disparity,
+)
 from depth_engine.windows import plan
 from training.scenes import make_clips
 
@@ -59,23 +66,28 @@ def score_checkpoint(
     frames: int,
     height: int,
     width: int,
+    steps: int | None = None,
     report: Callable[[str], None],
 ) -> dict[str, Score]:
     """Score the checkpoint on held-out scenes (seeds 0, 1, ...; training counts from a million).
 
     Args:
-        engine: Loaded checkpoint of kind `disparity`.
+        engine: Loaded checkpoint; what it gives, disparity or depth, is what is fitted.
         runs: Settings of the engine by the name of the row; default: `RUNS`, what the checkpoint lacks left out.
         clips: Number of scenes.
         frames: Frames per clip.
         height: Picture height in pixels.
         width: Picture width in pixels.
+        steps: Denoising steps; default: the run's own, or the checkpoint's.
         report: Takes progress lines.
     """
     if runs is None:
         runs = {name: run for name, run in RUNS.items() if engine.spec.flow or run.get("flow") is not False}
     windows = [*plan(frames, engine.spec.window, engine.spec.stride, "sliding")]
     seams = [window.first_new - 1 for window in windows[1:]]  # places in the list of pairs
+    gives_disparity = engine.spec.kind == "disparity"
+    evaluate = evaluate_disparity if gives_disparity else evaluate_depth
+    chosen = {} if steps is None else {"steps": steps}
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}
     for seed in range(clips):
         clip = make_clips([seed], frames, height, width)[0]
@@ -86,12 +98,16 @@ def score_checkpoint(
         visible = visible_pairs(depth_m, K, poses)
         rows["best constant"].append(_best_constant(truth))
         for name, settings in runs.items():
-            prediction = engine.estimate(clip.rgb.numpy(), shots=False, **settings).values
-            scores = evaluate_disparity(prediction, truth, valid, max_depth_m=MAX_DEPTH_M)
-            aligned_m = depth_from_disparity(prediction, scores.scale, scores.shift, MAX_DEPTH_M)
+            prediction = engine.estimate(clip.rgb.numpy(), shots=False, **{**settings, **chosen}).values
+            scores = evaluate(prediction, truth, valid, MAX_DEPTH_M)
+            if gives_disparity:
+                aligned_m = depth_from_disparity(prediction, scores.scale, scores.shift, MAX_DEPTH_M)
+            else:
+                aligned_m = np.clip(scores.scale * prediction + scores.shift, MIN_DEPTH_M, MAX_DEPTH_M)
+            jitter = _jitter(prediction if gives_disparity else 1 / aligned_m, depth_m)
             errors_m = consistency_by_pair(aligned_m, K, poses, visible)
             mfc_m, seam_mfc_m = _mean(errors_m), _mean(errors_m[seams])
-            rows[name].append(Score(scores.abs_rel, scores.delta1, _jitter(prediction, depth_m), mfc_m, seam_mfc_m))
+            rows[name].append(Score(scores.abs_rel, scores.delta1, jitter, mfc_m, seam_mfc_m))
         report(f"clip {seed + 1}/{clips}")
     return {name: Score(*map(_mean, zip(*map(astuple, scores), strict=True))) for name, scores in rows.items()}
 

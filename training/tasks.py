@@ -67,11 +67,29 @@ def task_of(config: TrainConfig) -> Task:
     return Task(_check_depth, start_model, draw_step, _depth_batch, step_loss, write_depth_checkpoint, validates=True)
 
 
+def has_base(config: TrainConfig) -> bool:
+    """Whether the weights to begin with are here, or none are needed; a hub id that can't be fetched is not."""
+    try:
+        return not config.base or bool(resolve_checkpoint(config.base, spec=checkpoint_spec(config)))
+    except FileNotFoundError:
+        return False
+
+
 def _check_depth(config: TrainConfig, init: Path | None) -> None:
+    wanted = checkpoint_spec(config)
     if config.base:
-        resolve_checkpoint(config.base, spec=checkpoint_spec(config))
-    if init is not None:
-        resolve_checkpoint(init)
+        resolve_checkpoint(config.base, spec=wanted)
+    if init is None:
+        return
+    says_what_it_is = (init / "depth_engine.json").is_file()
+    # A UNet published alone, or a folder without a spec, is taken for what the config says.
+    held = resolve_checkpoint(init, spec=None if says_what_it_is else wanted, base=config.base or None).spec
+    for name in ("kind", "condition_first", "scale_condition", "embedding"):
+        if getattr(held, name) != getattr(wanted, name):
+            asked = f"{getattr(wanted, name)!r}; train from another checkpoint, or change the config"
+            raise ValueError(
+                f"--init: {init} was trained with {name} {getattr(held, name)!r}, the config means {asked}"
+            )
 
 
 def _check_generator(config: TrainConfig, init: Path | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from training.state import Progress
 
 _EVERY = 50  # steps between lines and points of the curves
 _FRAMES = 8  # of a validation clip
+_FIRST_SEED = (
+    1000  # of the validation scenes: `depth-train score` reports on those from 0 up, which must choose nothing
+)
 
 
 class Watch:
@@ -29,6 +34,7 @@ class Watch:
         report: Takes lines of text.
         bar: Show a bar in place of a line every 50 steps.
         budget_minutes: Length of the bar, where the clock decides.
+        began: Where a resumed run stood; None: at the beginning.
         enabled: Whether this is the main process.
     """
 
@@ -41,17 +47,20 @@ class Watch:
         *,
         bar: bool,
         budget_minutes: float | None,
+        began: Progress | None = None,
         enabled: bool,
     ) -> None:
         self._config, self._device, self._report, self._enabled = config, device, report, enabled
         self._budget_minutes = budget_minutes
         self._losses: list[float] = []
-        self._waited_s, self._minutes = 0.0, 0.0
+        self._waited_s, self._minutes = 0.0, began.minutes if began else 0.0
+        self._show_rest: Callable[[], None] | None = None  # steps since the last line
         self._writer: Any = None
         if log_folder is not None and enabled:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(log_folder))
+            # Points of steps that a kill undid are taken back.
+            self._writer = SummaryWriter(str(log_folder), purge_step=began.step if began else None)
         self._bar: Any = None
         if bar and enabled:
             by_clock = budget_minutes is not None
@@ -68,8 +77,13 @@ class Watch:
         self._waited_s += waited_s
         if self._bar is not None:
             self._bar.update((min(share, 1.0) if self._budget_minutes else now.step) - self._bar.n)
-        if now.step % _EVERY:
-            return
+        self._show_rest = partial(self._show, replace(now), stage, norm, share)
+        if now.step % _EVERY == 0:
+            self._show_rest()
+
+    def _show(self, now: Progress, stage: Stage, norm: float, share: float) -> None:
+        """A line, or the bar's text, and points of the curves, of the steps since the last ones."""
+        self._show_rest = None
         mean = sum(self._losses) / len(self._losses)
         seconds = max((now.minutes - self._minutes) * 60, 1e-9)
         rate, waited = len(self._losses) / seconds, self._waited_s / seconds
@@ -95,8 +109,8 @@ class Watch:
         evaluate = evaluate_disparity if engine.spec.kind == "disparity" else evaluate_depth
         stage = self._config.stages[-1]
         scores, panels = [], []
-        for seed in range(self._config.validate_clips):
-            clip = make_clips([seed], _FRAMES, stage.height, stage.width)[0]
+        for number in range(self._config.validate_clips):
+            clip = make_clips([_FIRST_SEED + number], _FRAMES, stage.height, stage.width)[0]
             truth_m = clip.depth_m.numpy()
             valid = np.isfinite(truth_m)
             # Of the network alone, which is what is trained; optical flow also needs more than a bare checkout has.
@@ -112,6 +126,8 @@ class Watch:
 
     def close(self) -> None:
         """Finish bar and logs."""
+        if self._show_rest is not None:
+            self._show_rest()
         if self._bar is not None:
             self._bar.close()
         if self._writer is not None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from depth_engine import DepthEngine
+from depth_engine.checkpoints import BUNDLED_FOLDER
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 VAE_WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
@@ -119,3 +120,16 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 def test_missing_folder(tmp_path: Path) -> None:
     assert "never_made" in refusal(tmp_path / "never_made")
+
+
+def test_an_index_that_names_no_files(damaged: Path) -> None:
+    (damaged / UNET_WEIGHTS).unlink()
+    (damaged / f"{UNET_WEIGHTS}.index.json").write_text("{}")
+    assert "index.json has no weight_map" in refusal(damaged)
+
+
+def test_a_codec_that_says_no_patch(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(BUNDLED_FOLDER, tmp_path / "damaged"))
+    (folder / "codec" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="config.json: patch: None is not accepted"):
+        DepthEngine.from_pretrained(folder, device="cpu")

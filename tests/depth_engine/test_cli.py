@@ -276,7 +276,9 @@ BAD_OPTIONS = [
     (("--start", "-1"), "start: -1"),
     (("--start", "5"), "past the end"),
     (("--start", "0.5", "--end", "0.4"), "end: 0.4 is not after the start"),
+    (("--start", "0.51", "--end", "0.52"), "no frame lies between 0.51 s and 0.52 s"),
     (("--fps", "0"), "fps: 0"),
+    (("--fps", "1e-9"), "fps: 1e-09 is not accepted"),
     (("--max-res", "3"), "max_res: 3"),
     (("--overwrite", "--resume"), "exclude each other"),
     (("--windw", "3"), "--windw"),
@@ -305,6 +307,13 @@ def test_bad_inputs_get_one_line(clip: Path, tmp_path: Path) -> None:
         line = error_line("estimate", clip, source, "-o", tmp_path / "out")
         assert Path(name).name.removesuffix(".mp4") in line, line
         assert not (tmp_path / "out").exists(), "no output for the good input either: nothing heavy was started"
+    both = tmp_path / "both"
+    both.mkdir()
+    Image.new("RGB", (16, 16)).save(both / "1.png")
+    assert "would hold both the source and its results" in error_line("estimate", both, "-o", tmp_path)
+    (both / "clip.mp4").write_bytes(clip.read_bytes())
+    assert "holds videos and images" in error_line("estimate", both, "-o", tmp_path / "out")
+    assert "is a pipe, which can't be read again" in error_line("estimate", "-", "-o", tmp_path / "out", "--resume")
     assert "INPUT" in error_line("estimate", "-o", tmp_path / "out")
     assert "-o/--output" in error_line("estimate", clip)
     assert "would both be written" in error_line("estimate", clip, clip, "-o", tmp_path / "out")

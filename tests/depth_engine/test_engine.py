@@ -150,6 +150,22 @@ def test_zero_image_embedding_is_cached_and_clip_not_loaded_again(
     assert torch.equal(first.embedder(pixels), second.embedder(pixels))
 
 
+def test_a_broken_cache_costs_time_and_nothing_else(
+    svd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPTH_ENGINE_CACHE", str(tmp_path))
+    pixels = torch.zeros(1, 3, 8, 8)
+    first = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu")
+    (cached,) = tmp_path.rglob("*.safetensors")
+    whole = cached.read_bytes()
+    cached.write_bytes(whole[:5])
+    again = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu")
+    assert torch.equal(first.embedder(pixels), again.embedder(pixels)) and cached.read_bytes() == whole
+    monkeypatch.setenv("DEPTH_ENGINE_CACHE", "/dev/null/none")
+    anywhere = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu")
+    assert torch.equal(first.embedder(pixels), anywhere.embedder(pixels))
+
+
 @pytest.mark.parametrize(
     ("frames", "text"),
     [

@@ -99,6 +99,57 @@ def test_a_finished_run_is_not_resumed_as_another(tmp_path: Path) -> None:
     assert digests(tmp_path / "out") == before
 
 
+class Killed(BaseException):
+    pass
+
+
+def test_a_kill_while_files_get_their_names_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from depth_engine import job
+    from depth_engine.cli import main
+
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, frames=6)
+    start = ["estimate", str(clip), "--quiet", "--format", FORMATS]
+    assert CliRunner().invoke(main, [*start, "-o", str(tmp_path / "unbroken")]).exit_code == 0
+    expected, real = digests(tmp_path / "unbroken"), job.publish
+    for named in (0, 1, 4, 7):
+        broken, count = tmp_path / f"broken{named}", 0
+
+        def killed(part: Path, path: Path, overwrite: bool, last: int = named) -> None:
+            nonlocal count
+            if count == last:
+                raise Killed
+            count += 1
+            real(part, path, overwrite)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(job, "publish", killed)
+            CliRunner().invoke(main, [*start, "-o", str(broken)], catch_exceptions=False)
+        assert CliRunner().invoke(main, [*start, "-o", str(broken), "--resume"]).exit_code == 0
+        assert digests(broken) == expected
+
+
+def test_a_run_that_failed_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from depth_engine.cli import main
+    from depth_engine.engine import DepthEngine
+
+    def broken(self: DepthEngine, *given: object, **named: object) -> None:
+        raise RuntimeError("no more memory")
+
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, frames=6)
+    start = ["estimate", str(clip), "--quiet", "-o", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(DepthEngine, "windows", broken)
+        assert CliRunner().invoke(main, start).exit_code == 1
+    assert not (tmp_path / "out" / "clip").exists()
+    assert CliRunner().invoke(main, start).exit_code == 0
+
+
 def test_foreign_depth_files_are_not_touched(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     write_clip(clip, frames=4)
@@ -112,13 +163,15 @@ def test_foreign_depth_files_are_not_touched(tmp_path: Path) -> None:
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    from depth_engine.spool import Spool
+    from depth_engine.run_lock import only_run
 
-    first = Spool(tmp_path, {"run": 1})
-    with pytest.raises(ValueError, match="another run is writing"):
-        Spool(tmp_path, {"run": 1})
-    first.close()
-    Spool(tmp_path, {"run": 1}).close()
+    work = tmp_path / ".work"
+    with only_run(work):
+        with pytest.raises(ValueError, match="another run is writing"), only_run(work):
+            pass
+    with only_run(work):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_spool_that_lost_data_is_refused(tmp_path: Path) -> None:

@@ -154,3 +154,13 @@ def test_crops_keep_picture_and_truth_together() -> None:
         shapes.add(tuple(cut.depth_m.shape[2:]))
     assert (96, 160) in shapes and len(shapes) > 4
     assert all(height % 16 == width % 16 == 0 and height >= 64 and width >= 112 for height, width in shapes)
+
+
+def test_images_serve_single_frames_alone(tmp_path: Path) -> None:
+    write_vkitti(tmp_path)
+    sources = (Source(), Source("vkitti2", str(tmp_path), gives="images"))
+    pool = ClipPool(STAGE, 0, sources, CPU)
+    pool.load(8)
+    flat = [(clip[clip.isfinite()] % 1).abs().max() < 1e-3 for clip in pool.draw(1, rngs(40)).depth_m]
+    assert any(flat) and not all(flat)
+    assert not any((clip[clip.isfinite()] % 1).abs().max() < 1e-3 for clip in pool.draw(2, rngs(40)).depth_m)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 
 from training.cli import main
 from training.config import TrainConfig, load_config, preset_names
-from training.plan import count_parameters, describe_run
+from training.plan import count_parameters, describe_config, describe_stages
 from training.start import build_unet
 
 STAGES = "stages: [{until: 1.0, height: 32, width: 32, batch: 1, max_frames: 1, clip_frames: 1, pool: 1, fresh: 1}]"
@@ -71,6 +72,21 @@ def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
         ("optimizer: lion\n" + STAGES, "optimizer: 'lion' is not known"),
         ("sources: []\n" + STAGES, "sources: one or more are needed"),
         ("window: 4\nstride: 5\n" + STAGES, "stride: 5 is more than the window, 4"),
+        ("sigma: 0\n" + STAGES, "sigma: 0.0 is not accepted; give more than 0"),
+        ("clip_norm: 0\n" + STAGES, "clip_norm: 0.0 is not accepted; give more than 0"),
+        ("context_probability: 2\n" + STAGES, "context_probability: 2.0 is not accepted; give a share, 0 to 1"),
+        ("channels: [40, 40]\nattention: [false, false]\nheads: [1, 1]\n" + STAGES, "channels: 40 is not accepted"),
+        ("channels: [32, 32]\nattention: [false, true]\nheads: [1, 3]\n" + STAGES, "heads: 3 does not divide"),
+        ("sources: [{name: hypersym}]\n" + STAGES, "did you mean 'hypersim'"),
+        ("sources: [{name: tartanair, root: nowhere}]\n" + STAGES, "tartanair: nowhere is no folder"),
+        (
+            "sources: [{name: procedural, split: test}]\n" + STAGES,
+            "split: 'test' of the procedural scenes is not accepted",
+        ),
+        (
+            "sources: [{gives: images}]\n" + STAGES.replace("_frames: 1", "_frames: 2"),
+            "all give images; steps of 2 frames need clips",
+        ),
     ],
 )
 def test_mistakes_get_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -88,6 +104,17 @@ def test_unknown_presets_and_files_are_named(tmp_path: Path) -> None:
         load_config(str(tmp_path / "none.yaml"))
 
 
+def test_dry_run_without_weights_and_data_counts_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    done = CliRunner().invoke(main, ["run", "chronodepth", "-o", "out", "--dry-run"])
+    assert done.exit_code == 2 and done.stderr.strip().endswith("hypersim: data/hypersim is no folder")
+    assert "base: stabilityai/stable-video-diffusion-img2vid-xt" in done.stdout
+    counts = re.findall(r"trains ([\d.]+) of 1524.6 M parameters", done.stdout)
+    assert len(counts) == 2 and sum(map(float, counts)) == pytest.approx(1524.6, abs=0.2), "spatial, then temporal"
+
+
 def test_dry_run_prints_the_config_and_counts(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["run", "smoke", "-o", str(tmp_path / "out"), "--steps", "3", "--dry-run"])
     assert done.exit_code == 0, done.output
@@ -98,5 +125,5 @@ def test_dry_run_prints_the_config_and_counts(tmp_path: Path) -> None:
     whole, spatial = count_parameters(unet, "spatial")
     assert sum(count_parameters(unet, part)[1] for part in ("spatial", "temporal")) == whole
     assert whole == sum(parameter.numel() for parameter in unet.parameters()) > spatial > whole / 4
-    printed = describe_run(config)
+    printed = f"{describe_config(config)}\n{describe_stages(config)}"
     assert yaml.safe_load(printed.split("\nstage 1")[0])["channels"] == [32, 32], "what is printed can be read back"

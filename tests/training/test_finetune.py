@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -260,7 +261,11 @@ def test_the_last_and_the_best_checkpoints_are_kept_and_logged(tmp_path: Path) -
     assert (picture.width, picture.height) == (3 * 64, 2 * 32)
     again = ["run", "smoke", "-o", str(folder), "--steps", "1", "--overwrite", "--quiet"]
     assert CliRunner().invoke(main, again).exit_code == 0
-    assert kept_of(folder) == [folder], "an old run's scores are not compared with a new one's"
+    assert kept_of(folder) == [folder, best_folder(folder)]
+    (new, kept) = (weights(path) for path in (folder, best_folder(folder)))
+    assert all(torch.equal(new[name], kept[name]) for name in new), (
+        "an old run's scores are not compared with a new one's"
+    )
 
 
 def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
@@ -367,3 +372,73 @@ def test_a_bare_checkout_trains(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert DepthEngine.from_pretrained(tmp_path / "model", device="cpu").spec.steps == 1
+
+
+def test_generator_training_starts_in_a_bare_checkout(tmp_path: Path) -> None:
+    """Nothing installed: depth2video is found in the checkout."""
+    code = (
+        "import sys; sys.path[:] = [path for path in sys.path if not path.rstrip('/').endswith('apps')];"
+        "from training.cli import main; main(['generator', '-o', sys.argv[1], '--dry-run'])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "stage 2" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "model"
+    command = [sys.executable, "-m", "training.cli", "run", "smoke", "-o", str(folder), "--quiet"]
+    for extra in (["--steps", "1000000"], ["--steps", "1000000", "--resume"]):
+        process = subprocess.Popen(
+            [*command, *extra], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert "step" in process.stdout.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130 and "interrupted" in errors, errors
+        assert DepthEngine.from_pretrained(folder, device="cpu").spec.steps == 1
+        assert (folder / "resume").is_dir()
+
+
+def test_a_short_run_is_logged_and_a_resumed_one_goes_on_where_it_was(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from training.state import Progress
+    from training.watch import Watch
+
+    train(
+        replace(load_config("smoke"), steps=3), tmp_path / "model", log_folder=tmp_path / "log", report=lambda _: None
+    )
+    log = EventAccumulator(str(tmp_path / "log")).Reload()
+    assert [point.step for point in log.Scalars("loss")] == [3] and log.Images("picture, truth, prediction")
+
+    lines: list[str] = []
+    began = Progress(step=100, minutes=60.0)
+    watch = Watch(SMALL, CPU, tmp_path / "log", lines.append, bar=False, budget_minutes=None, began=began, enabled=True)
+    for step in range(101, 151):
+        watch.stepped(Progress(step=step, minutes=60 + (step - 100) / 60), SMALL.stages[0], 1.0, 1.0, 0.0, 0.5)
+    watch.close()
+    assert "1.00 steps/s" in lines[0], "the hour before does not count"
+
+
+def test_a_checkpoint_that_means_something_else_is_no_start(tmp_path: Path) -> None:
+    quiet(replace(SMALL, steps=1), tmp_path / "model")
+    spec = tmp_path / "model" / "depth_engine.json"
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | {"condition_first": False}))
+    task = finetune.task_of(SMALL)
+    with pytest.raises(ValueError, match="was trained with condition_first False, the config means True"):
+        task.check(SMALL, tmp_path / "model")
+
+
+def test_a_unet_published_alone_is_a_start(tmp_path: Path, svd_folder: Path) -> None:
+    from tests.tiny_checkpoints import tiny_unet_only
+
+    config = replace(SMALL, base=str(svd_folder))
+    alone = tiny_unet_only(tmp_path / "alone", svd_folder)
+    finetune.task_of(config).check(config, alone)
+    model, _ = start_model(config, alone, CPU)
+    held = load_file(alone / "diffusion_pytorch_model.safetensors")
+    state = model.unet.state_dict()
+    assert all(torch.equal(state[name], value.float()) for name, value in held.items())

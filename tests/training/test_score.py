@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,3 +47,15 @@ def test_seams_are_where_the_checkpoints_windows_meet(monkeypatch: pytest.Monkey
         "context windows"
     ]
     assert row.seam_mfc_m > 5 * row.mfc_m
+
+
+def test_depth_kinds_and_other_steps_are_scored(svd_folder: Path) -> None:
+    """ChronoDepth's kind, fitted in depth; the steps asked for are those that run."""
+    engine = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu", dtype="float32")
+    runs = {"context windows": RUNS["context windows"]}
+    rows = [
+        score_checkpoint(engine, runs, clips=1, frames=3, height=64, width=64, steps=steps, report=lambda line: None)
+        for steps in (1, 2)
+    ]
+    errors = [row["context windows"].abs_rel for row in rows]
+    assert all(0 < error < 2 for error in errors) and errors[0] != errors[1]
