@@ -100,6 +100,7 @@ def _from_sidecar(data: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"--config: settings: {recorded!r} is not accepted; the settings of a sidecar are named values"
         )
+    recorded: dict[str, Any] = held
     settings = {_SIDECAR_NAMES.get(key, key): recorded[key] for key in recorded if key not in _SIDECAR_ONLY}
     if settings.get("sigmas"):
         settings.pop("steps", None)
