@@ -95,13 +95,15 @@ def _read(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def _from_sidecar(data: Mapping[str, Any]) -> dict[str, Any]:
-    recorded: Any = data.get("settings", {})
+    recorded: dict[str, Any] = data.get("settings", {})
     if not isinstance(recorded, dict):
         raise ValueError(
             f"--config: settings: {recorded!r} is not accepted; the settings of a sidecar are named values"
         )
-    recorded: dict[str, Any] = held
-    settings = {_SIDECAR_NAMES.get(key, key): recorded[key] for key in recorded if key not in _SIDECAR_ONLY}
+    settings: dict[str, Any] = {}
+    for key, value in recorded.items():
+        if key not in _SIDECAR_ONLY:
+            settings[_SIDECAR_NAMES.get(key, key)] = value
     if settings.get("sigmas"):
         settings.pop("steps", None)
     return {**settings, "model": (data.get("checkpoint") or {}).get("name")}
