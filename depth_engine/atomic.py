@@ -33,7 +33,7 @@ def publish(part: Path, path: Path, overwrite: bool) -> None:
     """
     refuse_existing(path, overwrite)
     if part.is_dir() and os.path.lexists(path):
-        aside = part_path(path)
+        aside = part_path(part)  # beside the part, so that a kill leaves it where unfinished files are swept
         os.rename(path, aside)
         os.rename(part, path)
         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()

@@ -164,3 +164,15 @@ def test_images_serve_single_frames_alone(tmp_path: Path) -> None:
     flat = [(clip[clip.isfinite()] % 1).abs().max() < 1e-3 for clip in pool.draw(1, rngs(40)).depth_m]
     assert any(flat) and not all(flat)
     assert not any((clip[clip.isfinite()] % 1).abs().max() < 1e-3 for clip in pool.draw(2, rngs(40)).depth_m)
+
+
+def test_clips_are_cut_with_strides_both_ways() -> None:
+    """What is drawn are frames of one held clip, evenly spaced, forwards or back."""
+    stage = replace(STAGE, clip_frames=6, pool=1)
+    pool = ClipPool(stage, 0, (Source(),), CPU)
+    pool.load(1)
+    whole = pool.draw(6, rngs(1)).rgb[0]
+    drawn = pool.draw(2, rngs(60)).rgb
+    places = [[int((whole == frame).flatten(1).all(1).int().argmax()) for frame in clip] for clip in drawn]
+    steps = {second - first for first, second in places}
+    assert steps <= {-3, -2, -1, 1, 2, 3} and min(steps) < 0 < max(steps) and len({abs(step) for step in steps}) == 3

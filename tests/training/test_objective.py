@@ -27,6 +27,7 @@ from training.objective import (
     diffusion_loss,
     draw_step,
     follow_context,
+    noise_weight,
     one_step_loss,
 )
 from training.start import checkpoint_spec, fit_input, start_model
@@ -155,6 +156,12 @@ def test_diffusion_loss_is_the_weighted_error_of_denoised_latents(per_frame: boo
     assert diffusion_loss(off, batch, StepDraw(4, 1, False), config, rngs(2)) == pytest.approx(0.09, rel=1e-3)
     gentle = replace(config, min_snr=5.0)
     assert diffusion_loss(off, batch, StepDraw(4, 1, False), gentle, rngs(2)) < 0.09
+
+
+def test_noise_weights_are_those_of_the_papers() -> None:
+    sigma = torch.tensor([0.1, 1.0, 10.0])
+    assert torch.allclose(noise_weight(sigma, SMALL), (1 + sigma**2) / sigma**2)
+    assert torch.allclose(noise_weight(sigma, replace(SMALL, min_snr=5.0)), torch.tensor([5.0, 1.0, 0.01]))
 
 
 def test_noise_levels_are_log_normal() -> None:
