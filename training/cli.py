@@ -176,8 +176,17 @@ main.add_command(
 @click.option("--height", type=click.IntRange(16), default=144, show_default=True, help="Picture height.")
 @click.option("--width", type=click.IntRange(16), default=256, show_default=True, help="Picture width.")
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps.  [default: the checkpoint's]")
+@click.option(
+    "--first-seed",
+    type=click.IntRange(0, 999_999),
+    default=0,
+    show_default=True,
+    help="Of the scenes; what is reported is from 0 up, to choose between checkpoints take others.",
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def score(checkpoint: str, clips: int, frames: int, height: int, width: int, steps: int | None, debug: bool) -> None:
+def score(
+    checkpoint: str, clips: int, frames: int, height: int, width: int, steps: int | None, first_seed: int, debug: bool
+) -> None:
     """Score a checkpoint on held-out scenes beside the best constant and its own single-frame run."""
     with told(debug, 2):
         from depth_engine import DepthEngine
@@ -193,6 +202,7 @@ def score(checkpoint: str, clips: int, frames: int, height: int, width: int, ste
             height=height,
             width=width,
             steps=steps,
+            first_seed=first_seed,
             report=lambda line: click.echo(f"\r{line}", nl=False, err=True),
         )
     click.echo("", err=True)

@@ -67,9 +67,10 @@ def score_checkpoint(
     height: int,
     width: int,
     steps: int | None = None,
+    first_seed: int = 0,
     report: Callable[[str], None],
 ) -> dict[str, Score]:
-    """Score the checkpoint on held-out scenes (seeds 0, 1, ...; training counts from a million).
+    """Score the checkpoint on held-out scenes, a seed each; training counts from a million.
 
     Args:
         engine: Loaded checkpoint; what it gives, disparity or depth, is what is fitted.
@@ -79,6 +80,7 @@ def score_checkpoint(
         height: Picture height in pixels.
         width: Picture width in pixels.
         steps: Denoising steps; default: the run's own, or the checkpoint's.
+        first_seed: Of the scenes. Reported scores are from 0 up: to choose between checkpoints, take others.
         report: Takes progress lines.
     """
     if runs is None:
@@ -89,8 +91,8 @@ def score_checkpoint(
     evaluate = evaluate_disparity if gives_disparity else evaluate_depth
     chosen = {} if steps is None else {"steps": steps}
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}
-    for seed in range(clips):
-        clip = make_clips([seed], frames, height, width)[0]
+    for number in range(clips):
+        clip = make_clips([first_seed + number], frames, height, width)[0]
         depth_m = clip.depth_m.numpy()
         valid = np.isfinite(depth_m)
         truth = np.where(valid, depth_m, MAX_DEPTH_M + 1)
@@ -108,7 +110,7 @@ def score_checkpoint(
             errors_m = consistency_by_pair(aligned_m, K, poses, visible)
             mfc_m, seam_mfc_m = _mean(errors_m), _mean(errors_m[seams])
             rows[name].append(Score(scores.abs_rel, scores.delta1, jitter, mfc_m, seam_mfc_m))
-        report(f"clip {seed + 1}/{clips}")
+        report(f"clip {number + 1}/{clips}")
     return {name: Score(*map(_mean, zip(*map(astuple, scores), strict=True))) for name, scores in rows.items()}
 
 

@@ -59,3 +59,15 @@ def test_depth_kinds_and_other_steps_are_scored(svd_folder: Path) -> None:
     ]
     errors = [row["context windows"].abs_rel for row in rows]
     assert all(0 < error < 2 for error in errors) and errors[0] != errors[1]
+
+
+def test_scenes_begin_at_the_seed_asked_for() -> None:
+    engine = DepthEngine.from_pretrained("bundled", device="cpu")
+    runs = {"single frames": RUNS["single frames"]}
+    options = {"frames": 2, "height": 48, "width": 64, "report": lambda line: None}
+    second, both = (
+        score_checkpoint(engine, runs, clips=clips, first_seed=first, **options)["best constant"].abs_rel
+        for clips, first in ((1, 6), (2, 5))
+    )
+    first = score_checkpoint(engine, runs, clips=1, first_seed=5, **options)["best constant"].abs_rel
+    assert both == pytest.approx((first + second) / 2)
