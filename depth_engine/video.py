@@ -174,7 +174,7 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[str | Path]:
             sources.append(path)
         elif Path(path).is_dir():
             videos = _list_videos(Path(path))
-            if videos and list_images(Path(path)):
+            if videos and len(list_images(Path(path))) > 1:  # one is a poster
                 raise VideoError(f"{path}: holds videos and images; name those that are meant, or {path}/%05d.png")
             sources += videos or [Path(path)]
             _images_of(sources[-1])

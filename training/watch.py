@@ -105,7 +105,9 @@ class Watch:
         from depth_engine import DepthEngine
         from depth_engine.metrics import evaluate_depth, evaluate_disparity
 
-        engine = DepthEngine.from_pretrained(folder, device=str(self._device))
+        # One of several processes calls its CPU cpu:0.
+        device = "cpu" if self._device.type == "cpu" else str(self._device)
+        engine = DepthEngine.from_pretrained(folder, device=device)
         evaluate = evaluate_disparity if engine.spec.kind == "disparity" else evaluate_depth
         stage = self._config.stages[-1]
         scores, panels = [], []

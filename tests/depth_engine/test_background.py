@@ -100,15 +100,17 @@ def test_an_error_beside_the_writer_drops_what_is_queued() -> None:
 def test_dropped_items_can_still_be_kept_another_way() -> None:
     written: list[int] = []
     kept: list[int] = []
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def write(item: int) -> None:
+        begun.set()
         go_on.wait(10)
         written.append(item)
 
     with pytest.raises(KeyError), WriteBehind(write, 3, dropped=kept.append) as behind:
         for item in range(3):
             behind.put(item)
+        assert begun.wait(10)
         threading.Timer(0.3, go_on.set).start()
         raise KeyError
     assert written[:1] == [0] and written + kept == [0, 1, 2] and kept
