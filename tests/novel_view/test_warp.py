@@ -37,7 +37,7 @@ def test_identity_is_the_very_picture(turned: bool, antialias: bool, device: str
     seen = warp(rgb, depth, at, at, antialias=antialias, device=device)
     assert np.array_equal(seen.rgb, rgb)
     assert not seen.hole.any()
-    clip = make_clips([1], 1, HEIGHT, WIDTH)[0]
+    clip = make_clips([5], 1, HEIGHT, WIDTH)[0]
     true_depth = clip.depth_m[0].numpy()
     assert np.isclose(warp(rgb, true_depth, at, at).depth, true_depth, rtol=0.01).mean() > 0.99
 
@@ -112,7 +112,7 @@ def test_threads_and_order_change_nothing() -> None:
     assert np.array_equal(together.rgb, alone.rgb) and np.array_equal(together.depth, alone.depth)
 
 
-@pytest.mark.parametrize("seed", [3, 4, 11])
+@pytest.mark.parametrize("seed", [4, 6, 11])
 def test_torch_sees_what_the_loops_see(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to rounding: a pixel in a thousand, at rims, may be another's; in parts as in one go."""
     clip = make_clips([seed], 1, HEIGHT, WIDTH)[0]
@@ -148,7 +148,7 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((first.astype(float) - second.astype(float)) ** 2)))
 
 
-@pytest.mark.parametrize("seed", [2, 5])
+@pytest.mark.parametrize("seed", [5, 6])
 def test_views_of_true_depth_are_what_a_second_camera_sees(seed: int) -> None:
     height, width = 144, 256
     clip = make_clips([seed], 1, height, width)[0]

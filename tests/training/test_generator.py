@@ -34,7 +34,7 @@ CONFIG = replace(
 @pytest.fixture(scope="module")
 def pool() -> ClipPool:
     stage = Stage(1.0, 64, 96, batch=4, max_frames=4, clip_frames=6, pool=6, fresh=1)
-    made = ClipPool(stage, 3, CONFIG.sources, CPU)
+    made = ClipPool(stage, 4, CONFIG.sources, CPU)
     made.load(6)
     return made
 

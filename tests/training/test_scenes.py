@@ -94,7 +94,7 @@ def test_depth_and_poses_agree_between_frames():
 
 
 def test_a_wrong_pose_is_noticed():
-    clip = make_clips([1], frames=2, height=72, width=96)[0]
+    clip = make_clips([6], frames=2, height=72, width=96)[0]
     poses = clip.world_from_camera.clone()
     poses[1, :3, 3] += 0.3 * clip.depth_m[1].median() * poses[1, :3, 2]  # ahead of the truth
     expected, seen = reproject(SceneClip(clip.rgb, clip.depth_m, clip.K, poses), 0, 1)
