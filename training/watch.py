@@ -19,9 +19,8 @@ from training.state import Progress
 
 _EVERY = 50  # steps between lines and points of the curves
 _FRAMES = 8  # of a validation clip
-_FIRST_SEED = (
-    1000  # of the validation scenes: `depth-train score` reports on those from 0 up, which must choose nothing
-)
+# Of the validation scenes: those from 0 up, on which `depth-train score` reports, must choose nothing.
+_FIRST_SEED = 1000
 
 
 class Watch:
