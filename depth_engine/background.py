@@ -1,4 +1,7 @@
-"""Work beside the network: a thread that reads ahead, and one that writes behind. Order stays as it was."""
+"""Work beside the network: a thread that reads ahead, and one that writes behind. Order stays as it was.
+
+Writing leaves most cores to the network, and so does reading unless it is told that it is the network itself.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class _End:
         self.error = error
 
 
-def read_ahead(source: Iterable[Item], items: int) -> Generator[Item, None, None]:
+def read_ahead(source: Iterable[Item], items: int, *, all_cores: bool = False) -> Generator[Item, None, None]:
     """The items of `source`, made in a thread up to `items` before they are asked for.
 
     An error of the source comes out where the next item would. Closing the iterator ends the thread and, if `source` is
@@ -29,6 +32,7 @@ def read_ahead(source: Iterable[Item], items: int) -> Generator[Item, None, None
     Args:
         source: Iterated in the thread alone.
         items: Bound of the queue, from 1 up.
+        all_cores: Compute with as many threads as torch does elsewhere; without it, with few.
     """
     waiting: queue.Queue[Item | _End] = queue.Queue(items)
     stop = threading.Event()
@@ -45,6 +49,8 @@ def read_ahead(source: Iterable[Item], items: int) -> Generator[Item, None, None
     def read() -> None:
         end = _End()
         try:
+            if not all_cores:
+                _yield_cores()
             for item in source:
                 if not offer(item):
                     break
@@ -119,6 +125,7 @@ class WriteBehind(Generic[Item]):
 
     def _run(self) -> None:
         try:
+            _yield_cores()
             while not isinstance(item := self._waiting.get(), _End):
                 if not self._dropped.is_set():
                     self._write(item)
@@ -126,3 +133,9 @@ class WriteBehind(Generic[Item]):
                     self._write_dropped(item)
         except BaseException as error:  # handed to the thread that puts
             self._error = error
+
+
+def _yield_cores() -> None:
+    from depth_engine.devices import yield_cores  # here: torch takes seconds to import, and a command may only refuse
+
+    yield_cores()

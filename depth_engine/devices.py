@@ -1,11 +1,14 @@
-"""Device and dtype by name."""
+"""Device and dtype by name, and the share of the cores that a thread takes."""
 
 from __future__ import annotations
+
+import threading
 
 import torch
 
 from depth_engine.settings import known_name
 
+_yielding = threading.Lock()
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -45,3 +48,18 @@ def computes_as(device: str, dtype: str) -> dict[str, str]:
     """
     chosen = choose_device(device)
     return {"device": chosen.type, "dtype": str(choose_dtype(dtype, chosen)).removeprefix("torch.")}
+
+
+def yield_cores() -> None:
+    """Let torch compute with a quarter of its threads, one at the least, in the thread that calls this, until it ends.
+
+    For a thread that works beside the network: where both compute with as many threads as there are cores, each waits
+    for the other's at every operation.
+    """
+    with _yielding:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, threads // 4))
+        # Threads begun later start with the number that was set last; any thread can put that back.
+        again = threading.Thread(target=torch.set_num_threads, args=(threads,))
+        again.start()
+        again.join()

@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType, broadcast_object_list
 
+from depth_engine.devices import yield_cores
 from training import sharding
 from training.checkpoint_folder import drop_earlier, drop_kept, keep_best, recover, save_checkpoint
 from training.clip_pool import ClipPool
@@ -64,7 +65,7 @@ class Feeder:
         self._task = task
         self._config, self._device, self._process, self._processes = config, device, process, processes
         self._pool: ClipPool | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feeder")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feeder", initializer=yield_cores)
 
     def resume(self, stage: int, loaded: int) -> None:
         """Load again what the pool held."""

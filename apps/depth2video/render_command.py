@@ -160,7 +160,7 @@ class VideoPlan:
                 # Control is read, a window made, and the one before it written, all at once.
                 given = stack.enter_context(closing(read_ahead(control, self.window)))
                 pieces = gathered(generator.generate(given, request, state=state or None))
-                for piece in stack.enter_context(closing(read_ahead(pieces, 1))):
+                for piece in stack.enter_context(closing(read_ahead(pieces, 1, all_cores=True))):
                     yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
             control.end(notes)
 

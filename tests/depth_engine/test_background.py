@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from depth_engine.background import WriteBehind, read_ahead
+from depth_engine.devices import yield_cores
 
 
 def threads() -> set[str]:
@@ -114,3 +116,44 @@ def test_dropped_items_can_still_be_kept_another_way() -> None:
         threading.Timer(0.3, go_on.set).start()
         raise KeyError
     assert written[:1] == [0] and written + kept == [0, 1, 2] and kept
+
+
+@pytest.fixture
+def eight_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("eight_threads")
+def test_reading_and_writing_leave_cores_to_the_network() -> None:
+    def counted() -> Iterator[int]:
+        yield torch.get_num_threads()
+
+    written: list[int] = []
+    with WriteBehind(lambda item: written.append(torch.get_num_threads()), 1) as behind:
+        behind.put(0)
+    assert written == [2]
+    assert list(read_ahead(counted(), 1)) == [2]
+    assert list(read_ahead(counted(), 1, all_cores=True)) == [8], "what runs the network takes them all"
+    assert torch.get_num_threads() == 8, "the thread that runs the network is as it was"
+
+
+@pytest.mark.usefixtures("eight_threads")
+def test_threads_that_leave_cores_at_once_each_take_a_quarter() -> None:
+    taken: list[int] = []
+
+    def take() -> None:
+        yield_cores()
+        taken.append(torch.get_num_threads())
+
+    workers = [threading.Thread(target=take) for _ in range(16)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    later = threading.Thread(target=lambda: taken.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert taken == [2] * 16 + [8]
