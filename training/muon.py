@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 # Matrices made orthogonal together: as many as have this many elements, so that copies of them stay in the cache.
-_TOGETHER = 2**21
+_TOGETHER = 2**19
 
 
 class KernelMuon(torch.optim.Muon):
