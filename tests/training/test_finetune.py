@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 
 from depth_engine import DepthEngine
 from depth_engine.codec import to_pixels
-from training import finetune
+from training import clip_pool, finetune, tasks
 from training.checkpoint_folder import best_folder, earlier_checkpoints, kept_of
 from training.cli import main
 from training.config import Stage, TrainConfig, load_config
@@ -56,6 +57,28 @@ def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
     expected = (torch.cat([first, second], dim=1)[0] / 2 + 0.5).clamp(0, 1).numpy()
     values = engine.estimate(frames, shots=False, window=3, stride=2, max_res=64, flow=False).values
     assert np.abs(values - expected).max() < 1e-5
+
+
+def test_clips_are_made_with_few_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[str, set[int]] = {}
+    real = {"make_clips": clip_pool.make_clips, "step_loss": tasks.step_loss}
+
+    def noting(name: str) -> Callable:
+        def run(*given: object, **named: object) -> object:
+            taken.setdefault(name, set()).add(torch.get_num_threads())
+            return real[name](*given, **named)
+
+        return run
+
+    monkeypatch.setattr(clip_pool, "make_clips", noting("make_clips"))
+    monkeypatch.setattr(tasks, "step_loss", noting("step_loss"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        quiet(replace(SMALL, steps=2, validate_clips=0), tmp_path / "model")
+    finally:
+        torch.set_num_threads(before)
+    assert taken == {"make_clips": {2}, "step_loss": {8}}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
