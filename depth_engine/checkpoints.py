@@ -207,6 +207,13 @@ class CheckpointFiles:
         """SHA-256 over the UNet's weight files, in hexadecimal."""
         return files_sha256(weight_files(self.unet, WEIGHTS_STEM))
 
+    def base_sha256(self) -> str:
+        """SHA-256 over the weight files that are used of the base: the VAE's, the CLIP tower's; of nothing for none."""
+        used = [] if self.codec_config else weight_files(self.base / "vae", WEIGHTS_STEM)
+        if self.spec.embedding != "none":
+            used += weight_files(self.base / "image_encoder", "model")
+        return files_sha256(used)
+
 
 def resolve_checkpoint(
     name: str | Path, *, spec: str | CheckpointSpec | None = None, base: str | Path | None = None

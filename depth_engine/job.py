@@ -383,6 +383,7 @@ def run_identity(
         "checkpoint_sha256": files.weights_sha256(),
         "spec": files.spec.to_json(),
         "base": str(files.base),
+        "base_sha256": files.base_sha256(),
         "dtype": dtype,
         **asdict(settings),
         "shots": job.shots,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -188,3 +189,23 @@ def test_a_spool_that_lost_data_is_refused(tmp_path: Path) -> None:
         file.truncate(40)
     with pytest.raises(ValueError, match="lost data"):
         Spool(tmp_path, {"run": 1})
+
+
+@pytest.mark.parametrize("part", ["vae", "image_encoder"])
+def test_another_base_under_the_same_name_is_another_run(tmp_path: Path, part: str) -> None:
+    from click.testing import CliRunner
+
+    from depth_engine.cli import main
+    from tests.tiny_checkpoints import tiny_svd
+
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, frames=4)
+    svd, other = tiny_svd(tmp_path / "svd"), tiny_svd(tmp_path / "other", seed=1)
+    start = ["estimate", str(clip), "-o", str(tmp_path / "out"), "--model", str(svd), "--spec", "chronodepth"]
+    start += ["--steps", "1", "--max-res", "64", "--quiet"]
+    assert CliRunner().invoke(main, start).exit_code == 0
+    assert CliRunner().invoke(main, [*start, "--resume"]).exit_code == 0
+    for path in (other / part).glob("*.safetensors"):
+        shutil.copy(path, svd / part)
+    refused = CliRunner().invoke(main, [*start, "--resume"])
+    assert refused.exit_code == 2 and "base_sha256" in refused.stderr
