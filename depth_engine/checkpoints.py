@@ -208,11 +208,11 @@ class CheckpointFiles:
         return files_sha256(weight_files(self.unet, WEIGHTS_STEM))
 
     def base_sha256(self) -> str:
-        """SHA-256 over the weight files that are used of the base: the VAE's, the CLIP tower's; of nothing for none."""
-        used = [] if self.codec_config else weight_files(self.base / "vae", WEIGHTS_STEM)
+        """SHA-256 of what is used of the base, in hexadecimal: its VAE without a codec of its own, its CLIP tower."""
+        used = [] if self.codec_config else [model_sha256(self.base / "vae", WEIGHTS_STEM)]
         if self.spec.embedding != "none":
-            used += weight_files(self.base / "image_encoder", "model")
-        return files_sha256(used)
+            used.append(model_sha256(self.base / "image_encoder", "model"))
+        return hashlib.sha256("".join(used).encode()).hexdigest()
 
 
 def resolve_checkpoint(
@@ -371,6 +371,11 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
             f"model: {folder / pickles[0]} is a pickle, which can run code when read; accepted: {stem}.safetensors"
         )
     raise ValueError(f"model: {stem}.safetensors is missing in {folder}")
+
+
+def model_sha256(folder: Path, stem: str) -> str:
+    """SHA-256 over a model's weight files and its config, in hexadecimal."""
+    return files_sha256([*weight_files(folder, stem), folder / "config.json"])
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from depth_engine.checkpoints import CheckpointFiles, check_no_faults, files_sha256, read_json, weight_files
+from depth_engine.checkpoints import CheckpointFiles, check_no_faults, model_sha256, read_json, weight_files
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -106,7 +106,7 @@ def _zero_image_embedding(folder: Path, mean: Tensor, std: Tensor) -> Tensor:
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    weights = files_sha256([*weight_files(folder, "model"), folder / "config.json"])
+    weights = model_sha256(folder, "model")
     key = hashlib.sha256(f"{weights} {mean.tolist()} {std.tolist()}".encode()).hexdigest()
     cached = cache_folder() / "zero_image_embedding" / f"{key}.safetensors"
     with suppress(OSError, SafetensorError, KeyError):  # absent, or cut short by a full disk: computed anew

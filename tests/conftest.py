@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,14 @@ def svd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_checkpoints import tiny_svd
 
     return tiny_svd(tmp_path_factory.mktemp("tiny_svd"))
+
+
+@pytest.fixture
+def eight_threads() -> Iterator[None]:
+    """Torch computes with eight threads, whatever the machine has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    yield
+    torch.set_num_threads(before)

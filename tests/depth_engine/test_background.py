@@ -118,14 +118,6 @@ def test_dropped_items_can_still_be_kept_another_way() -> None:
     assert written[:1] == [0] and written + kept == [0, 1, 2] and kept
 
 
-@pytest.fixture
-def eight_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(8)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("eight_threads")
 def test_reading_and_writing_leave_cores_to_the_network() -> None:
     def counted() -> Iterator[int]:

@@ -59,6 +59,7 @@ def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
     assert np.abs(values - expected).max() < 1e-5
 
 
+@pytest.mark.usefixtures("eight_threads")
 def test_clips_are_made_with_few_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: dict[str, set[int]] = {}
     real = {"make_clips": clip_pool.make_clips, "step_loss": tasks.step_loss}
@@ -72,12 +73,7 @@ def test_clips_are_made_with_few_cores(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(clip_pool, "make_clips", noting("make_clips"))
     monkeypatch.setattr(tasks, "step_loss", noting("step_loss"))
-    before = torch.get_num_threads()
-    torch.set_num_threads(8)
-    try:
-        quiet(replace(SMALL, steps=2, validate_clips=0), tmp_path / "model")
-    finally:
-        torch.set_num_threads(before)
+    quiet(replace(SMALL, steps=2, validate_clips=0), tmp_path / "model")
     assert taken == {"make_clips": {2}, "step_loss": {8}}
 
 
