@@ -6,19 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depth_engine.checkpoints import CheckpointSpec
-    from depth_engine.depth import DepthVideo
+    from depth_engine.depth.depth_video import DepthVideo
     from depth_engine.engine import DepthEngine
-    from depth_engine.noise import seeded_noise
+    from depth_engine.models.svd.noise import seeded_noise
+    from depth_engine.models.svd.spec import CheckpointSpec
 
 __version__ = "0.1.0"
 
 # Loaded at the first use, so that `depth-engine --help` does not wait for torch.
 _HOMES = {
-    "CheckpointSpec": "depth_engine.checkpoints",
+    "CheckpointSpec": "depth_engine.models.svd.spec",
     "DepthEngine": "depth_engine.engine",
-    "DepthVideo": "depth_engine.depth",
-    "seeded_noise": "depth_engine.noise",
+    "DepthVideo": "depth_engine.depth.depth_video",
+    "seeded_noise": "depth_engine.models.svd.noise",
 }
 
 __all__ = ["CheckpointSpec", "DepthEngine", "DepthVideo", "seeded_noise"]

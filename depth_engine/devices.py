@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from depth_engine.settings import known_name
+from depth_engine.checks import known_name
 
 _yielding = threading.Lock()
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -13,20 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depth_engine.checkpoints import CheckpointFiles, CheckpointSpec, load_model, read_json, resolve_checkpoint
-from depth_engine.codec import ChunkedDecoder, Codec, ModelSize, PatchCodec, fit_size, load_codec, to_pixels
-from depth_engine.denoise import WindowTask, denoise_window
+from depth_engine.consistency.flow import follow_flow
 from depth_engine.devices import choose_device, choose_dtype
-from depth_engine.embed import Embedder, load_embedder
-from depth_engine.flow import follow_flow
-from depth_engine.noise import Noise, seeded_noise
+from depth_engine.models.loading import CheckpointFiles, load_model, resolve_checkpoint
+from depth_engine.models.resize import ModelSize, fit_size
+from depth_engine.models.svd.codec import ChunkedDecoder, Codec, PatchCodec, load_codec, to_pixels
+from depth_engine.models.svd.denoise import WindowTask, denoise_window
+from depth_engine.models.svd.embed import Embedder, load_embedder
+from depth_engine.models.svd.noise import Noise, seeded_noise
+from depth_engine.models.svd.spec import CheckpointSpec
+from depth_engine.models.svd.unet import DepthUNet
+from depth_engine.models.svd.windows import Window, crossfade_noise_order, frames_to_read, next_window
+from depth_engine.plain_data import read_json
 from depth_engine.settings import RunSettings, choose_settings
-from depth_engine.shots import mark_shots
-from depth_engine.unet import DepthUNet
-from depth_engine.windows import Window, crossfade_noise_order, frames_to_read, next_window
+from depth_engine.video.shots import mark_shots
 
 if TYPE_CHECKING:
-    from depth_engine.depth import DepthVideo
+    from depth_engine.depth.depth_video import DepthVideo
 
 
 @dataclass(frozen=True)
@@ -169,14 +172,14 @@ class DepthEngine:
         Raises:
             ValueError: Bad settings or frames.
         """
-        from depth_engine.depth import DepthVideo
-        from depth_engine.sidecar import as_fps
+        from depth_engine.depth.depth_video import DepthVideo
+        from depth_engine.depth.sidecar import as_fps
 
         chosen = choose_settings(self.spec, **settings)
         times_s: list[float] = []
         rate = 24.0  # what image sequences count as, too
         if isinstance(source, (str, Path)):
-            from depth_engine.video import probe, read_frames
+            from depth_engine.video.read import probe, read_frames
 
             rate = float(probe(source).fps)
             rate = min(rate, fps or rate)
@@ -232,7 +235,7 @@ class DepthEngine:
         chosen = choose_settings(self.spec, **settings)
         trims = {"fps": fps, "start_s": start_s, "end_s": end_s, "max_frames": max_frames}
         if isinstance(frames, (str, Path)):
-            from depth_engine.video import read_frames
+            from depth_engine.video.read import read_frames
 
             frames = (frame.rgb for frame in read_frames(frames, **trims))  # type: ignore[arg-type]
         else:

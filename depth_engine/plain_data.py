@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
+from pathlib import Path
 from typing import Any, TypeVar
 
-from depth_engine.settings import known_name
+from depth_engine.checks import known_name
 
 Record = TypeVar("Record")
 
@@ -64,3 +66,18 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, accepted) or (hint is not bool and isinstance(value, bool)):
         raise ValueError(f"{where}: {value!r} is not accepted; give a value of type {hint.__name__}")
     return hint(value)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ValueError: If it does not hold one.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: holds no JSON object")
+    return data

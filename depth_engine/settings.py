@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from depth_engine.windows import Layout, check_plan
+from depth_engine.checks import known_name
+from depth_engine.models.svd.windows import Layout, check_plan
 
 if TYPE_CHECKING:
-    from depth_engine.checkpoints import CheckpointSpec
+    from depth_engine.models.svd.spec import CheckpointSpec
+
 
 STRATEGIES = ("context", "replacement", "independent", "crossfade")
 SAMPLERS = ("euler", "reference")
@@ -129,19 +130,6 @@ def check_sigmas(sigmas: Sequence[float]) -> list[float]:
     if not levels or not falling or not all(0 < level < float("inf") for level in levels):
         raise ValueError(f"sigmas: {list(sigmas)} is not accepted; give falling noise levels above 0, such as 700,15")
     return [*levels, 0.0]
-
-
-def known_name(argument: str, value: str, accepted: Collection[str]) -> str:
-    """Return `value` if it is accepted.
-
-    Raises:
-        ValueError: Names the nearest accepted name, if one is near.
-    """
-    if value in accepted:
-        return value
-    near = difflib.get_close_matches(str(value), accepted, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"{argument}: {value!r} is not known; {hint}accepted: {', '.join(accepted)}")
 
 
 def _whole(argument: str, value: Any) -> int:

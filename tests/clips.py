@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depth_engine.ffmpeg_process import find_ffmpeg
+from depth_engine.video.ffmpeg_process import find_ffmpeg
 
 
 def run_ffmpeg(*arguments: str | Path, stdin: bytes | None = None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from depth_engine.video import read_frames
+from depth_engine.video.read import read_frames
 
 LEAST_S, MOST_S = 1.5, 3.0  # enough to see, and soon done
 

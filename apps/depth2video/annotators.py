@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.checkpoints import check_no_faults, fetch
-from depth_engine.depth_files import open_depth_sink
-from depth_engine.depth_source import DepthSource, open_depth
-from depth_engine.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
-from depth_engine.take import Take, check_source
-from depth_engine.video import DecodeError
+from depth_engine.depth.formats import open_depth_sink
+from depth_engine.depth.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
+from depth_engine.depth.source import DepthSource, open_depth
+from depth_engine.models.loading import check_no_faults, fetch
+from depth_engine.video.probe import DecodeError
+from depth_engine.video.take import Take, check_source
 
 if TYPE_CHECKING:
     import torch

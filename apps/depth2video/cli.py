@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from depth_engine.cli import OneLineGroup, told
-from depth_engine.clip_depth import engine_options, take_engine_options
+from depth_engine.cli.group import OneLineGroup, told
+from depth_engine.runs.clip_depth import engine_options, take_engine_options
 
 _PATH = click.Path(path_type=Path)
 _PARTS = ("base", "controlnet", "motion_adapter", "ip_adapter")
@@ -132,7 +132,7 @@ def main() -> None:
 def video(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Make a new video that moves as INPUT does (the default command)."""
     with told(debug, 2):
-        from depth2video.render_command import CONTROL, plan_video
+        from depth2video.plan.render import CONTROL, plan_video
 
         engine = take_engine_options(given)
         parts = {name: given.pop(name) for name in _PARTS}
@@ -149,7 +149,7 @@ def video(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 def control(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Write INPUT's depth as a control video, near is white, for other tools too; at INPUT's size unless told."""
     with told(debug, 2):
-        from depth2video.control_command import plan_control
+        from depth2video.plan.control_video import plan_control
 
         engine = take_engine_options(given)
         job = _job(source, given, sound=False)
@@ -162,14 +162,14 @@ def control(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 def generators(debug: bool) -> None:
     """What generators there are: checkpoints, licences, memory, frames and sizes."""
     with told(debug, 2):
-        from depth2video.generators import describe_generators
+        from depth2video.generators.catalogue import describe_generators
 
         click.echo("\n".join(describe_generators()))
 
 
 def _job(source: str, given: dict[str, Any], **more: Any) -> Any:
     """The clip job of a command's arguments, which are taken out."""
-    from depth_engine.derived_clip import ClipJob
+    from depth_engine.runs.derived_clip import ClipJob
 
     if given["overwrite"] and given["resume"]:
         raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
@@ -189,7 +189,7 @@ def _job(source: str, given: dict[str, Any], **more: Any) -> Any:
 
 def _run(plan: Any, quiet: bool, debug: bool, what: str) -> None:
     """Run a plan with progress, and say what came of it."""
-    from depth_engine.progress import frame_progress
+    from depth_engine.cli.progress import frame_progress
 
     total = plan.job.expected_frames(plan.info)
     with told(debug, 1), frame_progress(total, quiet=quiet) as begin:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from depth_engine.settings import known_name
-from depth_engine.video import DecodeError
+from depth_engine.checks import known_name
+from depth_engine.video.probe import DecodeError
 
 if TYPE_CHECKING:
-    from depth_engine.depth_source import DepthSource
-    from depth_engine.take import Take
-    from depth_engine.video import VideoInfo
+    from depth_engine.depth.source import DepthSource
+    from depth_engine.video.probe import VideoInfo
+    from depth_engine.video.take import Take
 
 NORMALIZATIONS = ("clip", "frame", "none")
 IMAGE_FITS = ("crop", "pad")

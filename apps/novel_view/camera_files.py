@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from novel_view.cameras import Camera, opengl_from_opencv
+from depth_engine.geometry.cameras import Camera, opengl_from_opencv
 
 # glTF's world has y up, ours y down: half a turn about x.
 _GLTF_FROM_WORLD = np.diag([1.0, -1.0, -1.0, 1.0])

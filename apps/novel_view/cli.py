@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from depth_engine.cli import OneLineGroup, told
-from depth_engine.clip_depth import engine_options, take_engine_options
+from depth_engine.cli.group import OneLineGroup, told
+from depth_engine.runs.clip_depth import engine_options, take_engine_options
 from novel_view.scene_commands import export, nerf, poses
 
 _OUTPUT = click.Path(path_type=Path)
@@ -94,7 +94,7 @@ def main() -> None:
 def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Show INPUT from a moving camera."""
     with told(debug, 2):
-        from novel_view.render_command import fov_of, plan_render
+        from novel_view.views.render_command import fov_of, plan_render
 
         engine = take_engine_options(given)
         job = _job(source, given)
@@ -127,7 +127,7 @@ def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 def stereo(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Left and right view of INPUT in one video."""
     with told(debug, 2):
-        from novel_view.render_command import plan_stereo
+        from novel_view.views.render_command import plan_stereo
 
         engine = take_engine_options(given)
         job = _job(source, given)
@@ -137,7 +137,7 @@ def stereo(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 
 def _job(source: str, given: dict[str, Any]) -> Any:
     """The clip job of a command's arguments, which are taken out."""
-    from depth_engine.derived_clip import ClipJob
+    from depth_engine.runs.derived_clip import ClipJob
 
     if given["overwrite"] and given["resume"]:
         raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
@@ -158,7 +158,7 @@ def _job(source: str, given: dict[str, Any]) -> Any:
 
 def _run(plan: Any, quiet: bool, debug: bool) -> None:
     """Run a plan with progress, and say what came of it."""
-    from depth_engine.progress import frame_progress
+    from depth_engine.cli.progress import frame_progress
 
     total = plan.job.expected_frames(plan.info)
     with told(debug, 1), frame_progress(total, quiet=quiet) as begin:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from depth_engine.settings import known_name
-from novel_view.cameras import opengl_from_opencv
+from depth_engine.checks import known_name
+from depth_engine.geometry.cameras import opengl_from_opencv
 from novel_view.paths import EASINGS, Path, View, ease
 
 _KEYS = {"time_s", "position_percent", "rotation_deg", "fov_deg"}

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from depth_engine.settings import known_name
-from novel_view.cameras import look_at
+from depth_engine.checks import known_name
+from depth_engine.geometry.cameras import look_at
 
 EASINGS = ("smooth", "linear", "sine")
 # A camera that moves this share of the median depth stands in what it looks at.

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from depth_engine.cli import told
-from depth_engine.clip_depth import engine_options, take_engine_options
+from depth_engine.cli.group import told
+from depth_engine.runs.clip_depth import engine_options, take_engine_options
 
 _PATH = click.Path(path_type=Path)
 _TAKE = ("start", "end", "fps", "max_frames")
@@ -144,7 +144,7 @@ def nerf(source: str, quiet: bool, debug: bool, output: Path, resume: bool, **gi
 
 
 def _job(source: str, given: dict[str, Any], output: Path) -> Any:
-    from depth_engine.derived_clip import ClipJob
+    from depth_engine.runs.derived_clip import ClipJob
 
     take = _taken(given, _TAKE)
     return ClipJob(
@@ -159,7 +159,7 @@ def _job(source: str, given: dict[str, Any], output: Path) -> Any:
 
 
 def _export_plan(source: str, given: dict[str, Any], output: Path) -> Any:
-    from novel_view.nerf_dataset import DatasetOptions
+    from novel_view.nerf.dataset import DatasetOptions
     from novel_view.scene_plans import plan_export
 
     engine = take_engine_options(given)
@@ -177,7 +177,7 @@ def _taken(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 def _shown(job: Any, run: Callable, quiet: bool, debug: bool) -> Any:
     """Run with a bar for each stage."""
-    from depth_engine.video import probe
+    from depth_engine.video.read import probe
 
     with told(debug, 1), _bars(quiet) as show:
         total = job.expected_frames(probe(job.source))
@@ -193,7 +193,7 @@ def _trained(plan: Any, quiet: bool, debug: bool) -> Any:
 @contextmanager
 def _bars(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
     """One bar at a time; yields show(stage, done, total or None)."""
-    from depth_engine.progress import frame_progress
+    from depth_engine.cli.progress import frame_progress
 
     with ExitStack() as stack:
         current: str | None = None

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.atomic import check_writable, refuse_existing
-from depth_engine.depth_source import DepthSource
-from depth_engine.derived_clip import ClipJob
-from depth_engine.settings import known_name
-from depth_engine.take import check_source
-from depth_engine.video import VideoInfo, probe
-from novel_view.cameras import Camera, intrinsics
-from novel_view.nerf_dataset import (
+from depth_engine.checks import known_name
+from depth_engine.depth.source import DepthSource
+from depth_engine.geometry.cameras import Camera, intrinsics
+from depth_engine.geometry.placement import Placement, place
+from depth_engine.geometry.pose_estimation import estimate_poses
+from depth_engine.geometry.poses import METHODS, PoseResult, load_poses
+from depth_engine.runs.atomic import check_writable, refuse_existing
+from depth_engine.runs.derived_clip import ClipJob
+from depth_engine.video.probe import VideoInfo
+from depth_engine.video.read import probe
+from depth_engine.video.take import check_source
+from novel_view.nerf.dataset import (
     Dataset,
     DatasetOptions,
     check_same_depth,
@@ -30,14 +34,11 @@ from novel_view.nerf_dataset import (
 from novel_view.path_files import load_path
 from novel_view.paths import PATHS, NamedPath
 from novel_view.paths import Path as CameraPath
-from novel_view.placement import Placement, place
-from novel_view.pose_estimation import estimate_poses
-from novel_view.poses import METHODS, PoseResult, load_poses
-from novel_view.render_command import DEFAULT_FOV_DEG, DepthChoice, choose_depth
-from novel_view.rendering import SourceFrame, view_camera
+from novel_view.views.render_command import DEFAULT_FOV_DEG, DepthChoice, choose_depth
+from novel_view.views.rendering import SourceFrame, view_camera
 
 if TYPE_CHECKING:
-    from novel_view.nerf_command import NerfResult
+    from novel_view.nerf.command import NerfResult
 
 # name of a stage -> told how many frames it has done
 Begin = Callable[[str], Callable[[int], None]]
@@ -285,7 +286,7 @@ class NerfPlan:
 
     def run(self, begin: Begin, on_training: Callable[[str, int, int], None]) -> NerfResult:
         """Make the data set if need be, train, render."""
-        from novel_view.nerf_command import train_nerf
+        from novel_view.nerf.command import train_nerf
 
         folder = self.data.run(begin)[0].folder if isinstance(self.data, ExportPlan) else self.data
         cameras = None if self.path is None else moved_cameras(folder, self.path)

@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from depth2video import small
 from depth2video.control import ControlStream
-from depth2video.controlnet import ControlledUNet, DepthControlNet
-from depth2video.render_command import plan_video
+from depth2video.generators import small
+from depth2video.generators.controlnet import ControlledUNet, DepthControlNet
+from depth2video.plan.render import plan_video
 
-from depth_engine.derived_clip import ClipJob, _Pieces
-from depth_engine.unet import DepthUNet
-from depth_engine.video import VideoWriter
+from depth_engine.models.svd.unet import DepthUNet
+from depth_engine.runs.derived_clip import ClipJob, _Pieces
+from depth_engine.video.write import VideoWriter
 from tests.benchmarks.overhead import reduced, timed
 from tools.footage import footage
 

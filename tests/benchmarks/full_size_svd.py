@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
-from depth_engine.checkpoints import CHRONODEPTH, CheckpointFiles
-from depth_engine.codec import VaeCodec
-from depth_engine.embed import ConstantEmbedder
 from depth_engine.engine import DepthEngine
-from depth_engine.unet import DepthUNet
+from depth_engine.models.loading import CheckpointFiles
+from depth_engine.models.svd.codec import VaeCodec
+from depth_engine.models.svd.embed import ConstantEmbedder
+from depth_engine.models.svd.spec import CHRONODEPTH
+from depth_engine.models.svd.unet import DepthUNet
 from tests.tiny_checkpoints import SVD_SCHEDULER
 
 # stabilityai/stable-video-diffusion-img2vid-xt: unet/config.json and vae/config.json

@@ -11,7 +11,7 @@ it the same with control scale 0, for the first frame held still, and for the tr
 (of 255) between each generated frame and the one before moved by the scene's true flow, where both see the same still
 point. Flicker: mean absolute difference, of 255, between the generated clip's change from frame to frame and the true
 one's. Picture error: mean absolute difference to the true clip, of 255. True depth is shown as it is and carried along
-optical flow (`depth_engine/flow.py`) as `context` windows are: what carrying alone is worth to this generator.
+optical flow (`consistency/flow.py`) as `context` windows are: what carrying alone is worth to this generator.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import click
 import numpy as np
 import torch
 from depth2video.control import clip_range, frame_range, to_control
-from depth2video.generators import Request
-from depth2video.small import BUNDLED_FOLDER, SmallGenerator, load_small, sample_at
+from depth2video.generators.interface import Request
+from depth2video.generators.small import BUNDLED_FOLDER, SmallGenerator, load_small, sample_at
+from depth_train.data.clip_pool import world_from_pixel
+from depth_train.scenes.procedural.clips import SceneClip, make_clips
+from depth_train.score import RUNS
+from depth_train.tasks.generator import true_flow
 
 from depth_engine import DepthEngine
-from depth_engine.flow import follow_flow
-from training.clip_pool import world_from_pixel
-from training.generator import true_flow
-from training.scenes import SceneClip, make_clips
-from training.score import RUNS
+from depth_engine.consistency.flow import follow_flow
 
 HEIGHT, WIDTH = 96, 160
 

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.depth_engine.test_resume import command, digests, kill_at, write_clip
+from tests.depth_engine.runs.test_resume import command, digests, kill_at, write_clip
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def write_clip(path: Path, frames: int, height: int, width: int) -> None:
     """A drifting pattern; one shot."""
-    from depth_engine.video import VideoWriter
+    from depth_engine.video.write import VideoWriter
 
     rows, columns = np.mgrid[0:height, 0:width]
     with VideoWriter(path, width=width, height=height, fps=24) as writer:

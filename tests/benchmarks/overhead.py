@@ -17,12 +17,13 @@ from typing import Any
 
 import depth_engine.engine
 from depth_engine import DepthEngine
-from depth_engine.codec import ModelSize
-from depth_engine.depth_files import DepthSink
-from depth_engine.job import Job, run_job
+from depth_engine.depth.formats import DepthSink
+from depth_engine.models.resize import ModelSize
+from depth_engine.runs.job import Job, run_job
+from depth_engine.runs.spool import Spool
 from depth_engine.settings import choose_settings
-from depth_engine.spool import Spool
-from depth_engine.video import VideoWriter, read_frames
+from depth_engine.video.read import read_frames
+from depth_engine.video.write import VideoWriter
 from tools.footage import footage
 
 HEIGHT = 256

@@ -18,11 +18,12 @@ from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
+from depth_train.config import load_config
+from depth_train.loop import finetune
+from depth_train.optim.muon import KernelMuon
+from depth_train.tasks import catalogue as tasks
 
 from depth_engine.devices import choose_device
-from training import finetune, tasks
-from training.config import load_config
-from training.muon import KernelMuon
 
 _WARM_UP = 16  # steps left out: they fill the pool, tune kernels, and each enters the average, later one in four
 

@@ -22,15 +22,15 @@ import click
 import cv2
 import numpy as np
 import torch
-from novel_view.cameras import Camera
-from novel_view.edges import sharpen_borders
-from novel_view.fill import fill_spatial
-from novel_view.warp import warp
+from depth_train.scenes.procedural.clips import SceneClip, make_clips, render_view
+from depth_train.score import MAX_DEPTH_M, RUNS
+from novel_view.warp.edges import sharpen_borders
+from novel_view.warp.fill import fill_spatial
+from novel_view.warp.reproject import warp
 
 from depth_engine import DepthEngine
-from depth_engine.metrics import align_disparity_to_depth
-from training.scenes import SceneClip, make_clips, render_view
-from training.score import MAX_DEPTH_M, RUNS
+from depth_engine.depth.metrics import align_disparity_to_depth
+from depth_engine.geometry.cameras import Camera
 
 HEIGHT, WIDTH = 144, 256
 _SAME_POINT = 0.03  # share of its depth by which the source may see a point nearer or farther than it is

@@ -20,8 +20,9 @@ import click
 import numba
 import numpy as np
 import torch
-from novel_view.cameras import Camera, intrinsics, look_at
-from novel_view.warp import warp
+from novel_view.warp.reproject import warp
+
+from depth_engine.geometry.cameras import Camera, intrinsics, look_at
 
 HEIGHT, WIDTH = 1080, 1920
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from depth_engine.depth import DepthVideo
+from depth_engine.depth.depth_video import DepthVideo
 from tests.clips import make_clip, run_ffmpeg
 
 CROSS_DIM = 16
@@ -243,8 +243,8 @@ def tiny_wan_vace(folder: Path, *, two_stages: bool = False) -> Path:
 
 def tiny_small(folder: Path) -> Path:
     """The bundled generator's layout, with random weights."""
-    from depth2video.controlnet import ControlledUNet, DepthControlNet
-    from depth2video.small import OUT_CHANNELS, SmallSpec
+    from depth2video.generators.controlnet import ControlledUNet, DepthControlNet
+    from depth2video.generators.small import OUT_CHANNELS, SmallSpec
 
     torch.manual_seed(10)
     spec = SmallSpec()
@@ -276,7 +276,7 @@ def small_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def svd_folders(svd_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny SVD and a depth ControlNet for it; read only."""
-    from depth2video.controlnet import ControlledUNet, DepthControlNet
+    from depth2video.generators.controlnet import ControlledUNet, DepthControlNet
 
     unet = ControlledUNet.from_config(ControlledUNet.load_config(svd_folder / "unet"))
     folder = tmp_path_factory.mktemp("svd") / "controlnet"

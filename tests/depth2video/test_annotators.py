@@ -18,8 +18,8 @@ pytest.importorskip("controlnet_aux", reason="the extra `control` is not install
 
 from depth2video.annotators import ANNOTATORS, find_annotator_weights, load_annotator, plan_annotator
 
-from depth_engine.depth import DepthVideo
-from depth_engine.take import Take
+from depth_engine.depth.depth_video import DepthVideo
+from depth_engine.video.take import Take
 from tests.clips import make_clip
 
 CPU = torch.device("cpu")

@@ -9,14 +9,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from depth2video.cli import main
-from depth2video.generators import SMALL_FOLDER
-from depth2video.memory import memory_told
-from depth2video.render_command import gathered
+from depth2video.generators.catalogue import SMALL_FOLDER
+from depth2video.plan.memory import memory_told
+from depth2video.plan.render import gathered
 from PIL import Image
 
-from depth_engine.depth import DepthVideo
-from depth_engine.derived_clip import Piece
-from depth_engine.video import probe, read_frames
+from depth_engine.depth.depth_video import DepthVideo
+from depth_engine.runs.derived_clip import Piece
+from depth_engine.video.read import probe, read_frames
 from tests.clips import cut_off, make_clip, packet_times_s
 from tests.depth2video.conftest import moving_disparity
 
@@ -180,7 +180,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     arguments += ["--control-out", str(tmp_path / "control.mkv")]
     script = (
         "import os, signal, sys\n"
-        "import depth_engine.derived_clip as derived_clip\n"
+        "import depth_engine.runs.derived_clip as derived_clip\n"
         "append, count = derived_clip._Pieces.append, 0\n"
         "def counted(self, piece):\n"
         "    global count\n"
@@ -188,7 +188,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         "    count += 1\n"
         f"    if count == {limit}: os.kill(os.getpid(), signal.SIGKILL)\n"
         "derived_clip._Pieces.append = counted\n"
-        "import depth2video.render_command as command\n"
+        "import depth2video.plan.render as command\n"
         "command._KEEP_EVERY_S = 0\n"
         "from depth2video.cli import main\n"
         "main(sys.argv[1:])\n"
@@ -334,7 +334,7 @@ def test_small_pieces_are_gathered_and_slow_ones_are_not(monkeypatch: pytest.Mon
     assert len(next(kept).frames) == 10, "what is finished is not lost"
     with pytest.raises(RuntimeError):
         next(kept)
-    monkeypatch.setattr("depth2video.render_command._KEEP_EVERY_S", 0)
+    monkeypatch.setattr("depth2video.plan.render._KEEP_EVERY_S", 0)
     assert [len(piece.frames) for piece in gathered(iter(pieces))] == [5] * 12
 
 
@@ -366,7 +366,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_where_it_stood(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The allocator is asked for more than there is once a window is finished."""
-    from depth_engine import derived_clip
+    from depth_engine.runs import derived_clip
 
     append = derived_clip._Pieces.append
 
@@ -378,7 +378,7 @@ def test_a_run_that_ran_out_of_memory_goes_on_where_it_stood(
     arguments += ["--control-out", tmp_path / "control.mkv"]
     with monkeypatch.context() as patch:
         patch.setattr(derived_clip._Pieces, "append", then_ask_for_too_much)
-        patch.setattr("depth2video.render_command._KEEP_EVERY_S", 0)
+        patch.setattr("depth2video.plan.render._KEEP_EVERY_S", 0)
         done = run(*arguments)
     assert done.exit_code == 1, done.output
     (line,) = done.stderr.strip().splitlines()

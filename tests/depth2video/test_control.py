@@ -18,9 +18,9 @@ from depth2video.control import (
     to_disparity,
 )
 
-from depth_engine.depth import DepthVideo
-from depth_engine.depth_source import DepthSource, open_depth
-from depth_engine.take import Take, check_source
+from depth_engine.depth.depth_video import DepthVideo
+from depth_engine.depth.source import DepthSource, open_depth
+from depth_engine.video.take import Take, check_source
 from tests.depth2video.conftest import moving_disparity
 
 

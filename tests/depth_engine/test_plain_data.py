@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from depth_engine.checkpoints import CHRONODEPTH, CheckpointSpec
+from depth_engine.models.svd.spec import CHRONODEPTH, CheckpointSpec
 from depth_engine.plain_data import from_plain
 
 

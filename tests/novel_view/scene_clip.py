@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from depth_train.scenes.procedural.clips import make_clips
 
 from depth_engine import DepthVideo
-from depth_engine.sidecar import DepthKind
-from depth_engine.video import VideoWriter
-from training.scenes import make_clips
+from depth_engine.depth.sidecar import DepthKind
+from depth_engine.video.write import VideoWriter
 
 # Orbits a hall at a small distance: a way of 0.9 median depths, many corners, all at rest.
 SEED = 5

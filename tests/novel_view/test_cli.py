@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from novel_view.cli import main
 
 from depth_engine import DepthVideo
-from depth_engine.video import probe, read_frames
+from depth_engine.video.read import probe, read_frames
 from tests.clips import make_clip, packet_times_s, run_ffmpeg
 
 FRAMES, HEIGHT, WIDTH = 15, 48, 64

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from novel_view.placement import check_fit, fitted_frames, place, survey
 
-from depth_engine.depth_source import DepthSource, open_depth
+from depth_engine.depth.source import DepthSource, open_depth
+from depth_engine.geometry.placement import check_fit, fitted_frames, place, survey
 
 
 def source_of(folder: Path, values: np.ndarray, kind: str = "disparity") -> DepthSource:

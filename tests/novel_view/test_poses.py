@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from novel_view import structure
-from novel_view.alignment import Samples, align
-from novel_view.cameras import intrinsics
-from novel_view.pose_estimation import estimate_poses
-from novel_view.poses import PoseResult, between, load_poses
 from novel_view.scene_commands import poses as poses_command
 
-from depth_engine.depth_source import open_depth
-from depth_engine.take import Take
-from depth_engine.video import probe
+from depth_engine.depth.source import open_depth
+from depth_engine.geometry import structure
+from depth_engine.geometry.alignment import Samples, align
+from depth_engine.geometry.cameras import intrinsics
+from depth_engine.geometry.pose_estimation import estimate_poses
+from depth_engine.geometry.poses import PoseResult, between, load_poses
+from depth_engine.video.read import probe
+from depth_engine.video.take import Take
 from tests.novel_view.scene_clip import FRAMES, HEIGHT, WIDTH, SceneFiles, write_clip, write_depth, write_scene
 
 

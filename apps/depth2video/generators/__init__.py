@@ -1,0 +1,1 @@
+"""The generators: one interface, the table of them, and each of them."""

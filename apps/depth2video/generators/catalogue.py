@@ -1,0 +1,216 @@
+"""The table of generators: what each one is and needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from depth_engine.models.loading import WEIGHTS_STEM
+
+SMALL_FOLDER = Path(__file__).parents[1] / "weights" / "bundled"
+IN_PACKAGE = "(in the package)"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A checkpoint that a generator is made of.
+
+    Attributes:
+        option: Its command line option.
+        hub_id: Where it is published.
+        files: Patterns of the files that are needed.
+        licence: Terms of the weights.
+        optional: Loaded only where it is named or needed.
+    """
+
+    option: str
+    hub_id: str
+    files: tuple[str, ...]
+    licence: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """A row of `depth2video generators`.
+
+    Attributes:
+        name: As the user names it.
+        summary: One line about it.
+        parts: Name -> checkpoint.
+        vram: GPU memory at its usual size.
+        frame_rule: What numbers of frames it works with.
+        window: Frames per window.
+        stride: New frames per window.
+        size_multiple: What both sides must be divisible by.
+        max_res: Longest side in pixels where no size is given.
+        steps: Denoising steps where none are given.
+        guidance: Classifier-free guidance where none is given.
+        prompt: `needed` or `none`.
+        image: What `--image` is to it: `first frame`, `style` or `reference`.
+        strength: Whether it does video-to-video.
+    """
+
+    name: str
+    summary: str
+    parts: Mapping[str, Part]
+    vram: str
+    frame_rule: str
+    window: int
+    stride: int
+    size_multiple: int
+    max_res: int
+    steps: int
+    guidance: float
+    prompt: Literal["needed", "none"] = "none"
+    image: Literal["first frame", "style", "reference"] = "first frame"
+    strength: bool = False
+
+
+def _model(folder: str, stem: str = WEIGHTS_STEM) -> tuple[str, ...]:
+    """Files of one model: hub repositories carry the same weights several times over."""
+    at = f"{folder}/" if folder else ""
+    return (
+        f"{at}config.json",
+        f"{at}{stem}.safetensors",
+        f"{at}{stem}-*.safetensors",
+        f"{at}{stem}.safetensors.index.json",
+    )
+
+
+_TEXT = ("tokenizer/*", *_model("text_encoder", "model"), "scheduler/*", "model_index.json")
+_SVD_FILES = (
+    *_model("unet"),
+    *_model("vae"),
+    *_model("image_encoder", "model"),
+    "feature_extractor/*",
+    "scheduler/*",
+    "model_index.json",
+)
+_ROWS = (
+    GeneratorSpec(
+        name="bundled",
+        summary="small, in the package: runs on a CPU with no download; trained on procedural scenes only",
+        parts={"base": Part("--base", IN_PACKAGE, (), "Apache-2.0")},
+        vram="none needed",
+        frame_rule="any number; windows of 8",
+        window=8,
+        stride=6,
+        size_multiple=16,
+        max_res=192,
+        steps=1,
+        guidance=1.0,
+    ),
+    GeneratorSpec(
+        name="svd",
+        summary="Stable Video Diffusion with a depth ControlNet: the first frame gives the look",
+        parts={
+            "base": Part(
+                "--base",
+                "stabilityai/stable-video-diffusion-img2vid",
+                _SVD_FILES,
+                "Stability AI Community",
+            ),
+            "controlnet": Part(
+                "--controlnet",
+                "CiaraRowles/temporal-controlnet-depth-svd-v1",
+                (*_model(""), *_model("controlnet")),
+                "not stated",
+            ),
+        },
+        vram="estimated 20 GB at 1024x576; --offload lowers it",
+        frame_rule="any number; windows of 14, as it was trained",
+        window=14,
+        stride=10,
+        size_multiple=64,
+        max_res=1024,
+        steps=25,
+        guidance=3.0,
+    ),
+    GeneratorSpec(
+        name="animatediff",
+        summary="Stable Diffusion 1.5 with a motion adapter and a depth ControlNet: a prompt gives the look",
+        parts={
+            "base": Part(
+                "--base",
+                "stable-diffusion-v1-5/stable-diffusion-v1-5",
+                (*_model("unet"), *_model("vae"), *_TEXT),
+                "CreativeML OpenRAIL-M",
+            ),
+            "motion_adapter": Part(
+                "--motion-adapter", "guoyww/animatediff-motion-adapter-v1-5-3", _model(""), "Apache-2.0"
+            ),
+            "controlnet": Part("--controlnet", "lllyasviel/control_v11f1p_sd15_depth", _model(""), "OpenRAIL"),
+            "ip_adapter": Part(
+                "--ip-adapter",
+                "h94/IP-Adapter",
+                ("models/ip-adapter_sd15.safetensors", *_model("models/image_encoder", "model")),
+                "Apache-2.0",
+                optional=True,
+            ),
+        },
+        vram="estimated 10 GB at 512x512; --offload and a smaller --window lower it",
+        frame_rule="any number; windows of 32 with FreeNoise over contexts of 16",
+        window=32,
+        stride=24,
+        size_multiple=8,
+        max_res=512,
+        steps=25,
+        guidance=7.5,
+        prompt="needed",
+        image="style",
+        strength=True,
+    ),
+    GeneratorSpec(
+        name="wan-vace",
+        summary="Wan VACE with the depth as its control video: a prompt gives the look, an image the subject",
+        parts={
+            "base": Part(
+                "--base",
+                "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
+                (*_model("transformer"), *_model("transformer_2"), *_model("vae"), *_TEXT),
+                "Apache-2.0",
+            )
+        },
+        vram="18 GB reported for 1.3B at 832x480; --offload and a smaller --window lower it",
+        frame_rule="any number; windows of 4 n + 1, padded and trimmed; 81 as it was trained",
+        window=81,
+        stride=64,
+        size_multiple=16,
+        max_res=832,
+        steps=30,
+        guidance=5.0,
+        prompt="needed",
+        image="reference",
+    ),
+)
+GENERATORS: dict[str, GeneratorSpec] = {row.name: row for row in _ROWS}
+
+
+def describe_generators() -> list[str]:
+    """Lines of `depth2video generators`."""
+    lines = []
+    for name, spec in GENERATORS.items():
+        lines += [f"{name}", f"  {spec.summary}"]
+        for part in spec.parts.values():
+            note = " (optional)" if part.optional else ""
+            lines.append(f"  {part.option:<17} {part.hub_id}, {part.licence}{note}")
+        lines += [
+            f"  {'memory':<17} {spec.vram}",
+            f"  {'frames':<17} {spec.frame_rule}",
+            f"  {'sizes':<17} multiples of {spec.size_multiple}, longest side {spec.max_res} unless --size says more",
+            f"  {'look':<17} {_look(spec)}",
+            f"  {'defaults':<17} {spec.steps} steps, guidance {spec.guidance:g}",
+            "",
+        ]
+    return lines[:-1]
+
+
+def _look(spec: GeneratorSpec) -> str:
+    words = ["--prompt"] if spec.prompt == "needed" else []
+    words.append(f"--image as {spec.image}" + ("" if spec.image == "first frame" else " (optional)"))
+    if spec.strength:
+        words.append("--strength keeps that much less of the source")
+    return "; ".join(words)

@@ -1,0 +1,140 @@
+"""How a generator's parts are found and loaded; nothing here needs torch until `load_generator`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from depth2video.generators.catalogue import GENERATORS, SMALL_FOLDER, Part
+from depth2video.generators.interface import Generator, Offload
+from depth_engine.checks import known_name
+from depth_engine.models.loading import PICKLES, fetch
+
+
+def find_parts(name: str, named: Mapping[str, str | None], *, optional: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Folders of a generator's parts, fetched where need be.
+
+    Args:
+        name: Generator.
+        named: Part -> folder or hub id, where the user named one.
+        optional: Optional parts that are needed.
+
+    Raises:
+        FileNotFoundError: No such folder, or a hub id that can't be fetched; says which command fetches it elsewhere.
+        ValueError: A folder holds no safetensors.
+    """
+    if name == "bundled":
+        return {"base": small_folder(named.get("base"))}
+    folders = {}
+    for part_name, part in GENERATORS[name].parts.items():
+        given = named.get(part_name)
+        if given is None and part.optional and part_name not in optional:
+            continue
+        folder = _find_part(part, given or part.hub_id)
+        weights = [path for path in folder.rglob("*.safetensors")]
+        if not weights:
+            pickles = next((path.name for pattern in PICKLES for path in folder.rglob(pattern)), None)
+            instead = f", only {pickles}: pickles are not loaded" if pickles else ""
+            raise ValueError(f"{part.option}: {folder} holds no .safetensors{instead}")
+        folders[part_name] = folder
+    return folders
+
+
+def small_folder(given: str | None) -> Path:
+    """Folder of a small generator: the bundled one, or one that `depth-train generator` wrote.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    folder = SMALL_FOLDER if given is None else Path(given)
+    if not (folder / "generator.json").is_file():
+        where = "is not in this installation; install it anew" if given is None else f"is not in {given}"
+        raise FileNotFoundError(f"--base: a small generator (generator.json, unet, controlnet) {where}")
+    return folder
+
+
+def _find_part(part: Part, given: str) -> Path:
+    if Path(given).is_dir():
+        return Path(given)
+    if given.count("/") != 1 or given.startswith((".", "/", "~")) or Path(given).parent.is_dir():
+        raise FileNotFoundError(f"{part.option}: no such folder: {given}")
+    try:
+        return fetch(given, part.files)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{part.option}: {str(error).removeprefix('model: ')}") from error
+
+
+def weights_identity(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Part -> a hash of its weight files' names, sizes and times: what must be the same for a run to go on."""
+    hashes = {}
+    for name, folder in folders.items():
+        files = sorted(folder.rglob("*.safetensors"))
+        facts = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        hashes[name] = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return hashes
+
+
+def load_generator(
+    name: str,
+    folders: Mapping[str, Path],
+    *,
+    window: int,
+    stride: int,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: Offload = "none",
+    video_to_video: bool = False,
+) -> Generator:
+    """Load a generator.
+
+    Args:
+        name: One of `GENERATORS`.
+        folders: From `find_parts`.
+        window: From `choose_windows`.
+        stride: From `choose_windows`.
+        device: As `depth-engine estimate` takes it.
+        dtype: Likewise; `auto` is bfloat16 for wan-vace on a GPU, which float16 overflows.
+        offload: `none` keeps all on the device; `model` moves each model there when it is used; `sequential` each
+            layer, slow and with the least memory.
+        video_to_video: Whether requests will have a strength.
+
+    Raises:
+        ValueError: Weights are missing or do not fit their config.
+    """
+    from depth_engine.devices import choose_device, choose_dtype
+
+    known_name("generator", name, GENERATORS)
+    chosen = choose_device(device)
+    if name == "bundled":
+        from depth2video.generators.small import load_small
+
+        return load_small(folders["base"], device=chosen)
+    if name == "wan-vace" and dtype == "auto" and chosen.type == "cuda":
+        dtype = "bfloat16"
+    number = choose_dtype(dtype, chosen)
+    from depth2video.generators.pipelines import quiet_libraries
+
+    with quiet_libraries():
+        if name == "animatediff":
+            from depth2video.generators.animatediff import load_animatediff
+
+            return load_animatediff(
+                folders,
+                window=window,
+                stride=stride,
+                device=chosen,
+                dtype=number,
+                offload=offload,
+                video_to_video=video_to_video,
+            )
+        if name == "svd":
+            from depth2video.generators.svd import load_svd
+
+            return load_svd(dict(folders), window=window, stride=stride, device=chosen, dtype=number, offload=offload)
+        from depth2video.generators.wan_vace import load_wan_vace
+
+        return load_wan_vace(
+            folders["base"], window=window, stride=stride, device=chosen, dtype=number, offload=offload
+        )

@@ -1,0 +1,120 @@
+"""What the diffusers pipelines have in common here: strict loading, placement, and pictures in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depth_engine.models.loading import check_no_faults
+from depth_engine.plain_data import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+
+def load_part(part_class: Any, folder: Path, subfolder: str = "", *, dtype: torch.dtype) -> Any:
+    """Load a model of diffusers or transformers from safetensors; every tensor must be there.
+
+    Published checkpoints hold names of older versions, which the libraries translate, so theirs is the loading.
+
+    Args:
+        part_class: Its class.
+        folder: Local folder.
+        subfolder: Folder in it.
+        dtype: To compute in.
+
+    Raises:
+        ValueError: The config is missing, there are no safetensors, or tensors are missing or misshapen.
+    """
+    at = folder / subfolder
+    if not (at / "config.json").is_file():
+        raise ValueError(f"model: {at / 'config.json'} is missing; give a folder as diffusers saves it")
+    try:
+        model, found = part_class.from_pretrained(
+            folder,
+            subfolder=subfolder or None if _is_diffusers(part_class) else subfolder,
+            use_safetensors=True,
+            local_files_only=True,
+            torch_dtype=dtype,
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise ValueError(f"model: {at} can't be loaded ({' '.join(str(error).split())})") from error
+    faults = [f"{key} is missing" for key in found["missing_keys"]]
+    faults += [
+        f"{entry[0]} has shape {list(entry[1])}, expected {list(entry[2])}" for entry in found["mismatched_keys"]
+    ]
+    check_no_faults(at, sorted(faults))
+    return model.eval().requires_grad_(False)
+
+
+def _is_diffusers(part_class: Any) -> bool:
+    return part_class.__module__.startswith("diffusers.")
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars and advice of diffusers and transformers meanwhile: what matters is raised here."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    levels = [(library, library.get_verbosity()) for library in (of_diffusers, of_transformers)]
+    showed_bars = of_transformers.is_progress_bar_enabled()
+    for library, _ in levels:
+        library.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level in levels:
+            library.set_verbosity(level)
+        if showed_bars:
+            of_transformers.enable_progress_bar()
+
+
+def listed_parts(folder: Path) -> set[str]:
+    """Parts that a pipeline's folder says it has.
+
+    Raises:
+        ValueError: It has no `model_index.json`.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"--base: {folder} is no pipeline as diffusers saves it: model_index.json is missing")
+    entries = read_json(index)
+    return {name for name, entry in entries.items() if isinstance(entry, list) and entry[0] is not None}
+
+
+def place(pipe: Any, device: torch.device, offload: str) -> None:
+    """Put a pipeline where it computes, and silence it.
+
+    Args:
+        pipe: A diffusers pipeline.
+        device: Where it computes.
+        offload: `none`, `model` or `sequential`.
+    """
+    pipe.set_progress_bar_config(disable=True)
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+
+
+def pictures(frames: Iterable[np.ndarray]) -> list[Image]:
+    """uint8 `[H, W, 3]` frames as pictures, which is what pipelines take."""
+    from PIL import Image
+
+    return [Image.fromarray(frame) for frame in frames]
+
+
+def to_frames(pixels: torch.Tensor) -> np.ndarray:
+    """Pixels around [-1, 1], `[n, 3, H, W]` -> uint8 `[n, H, W, 3]`."""
+    unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
+    return (unit * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

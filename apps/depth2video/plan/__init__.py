@@ -1,0 +1,1 @@
+"""What a run is to do: everything checked before anything heavy loads."""

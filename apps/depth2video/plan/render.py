@@ -1,0 +1,368 @@
+"""What `depth2video INPUT` does: check everything, get the depth, make the clip."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import abc
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from depth2video.control import (
+    IMAGE_FITS,
+    ClipHistogram,
+    ControlStream,
+    DisparityRange,
+    choose_range,
+    contain,
+    control_frames,
+    cover,
+)
+from depth2video.generators.interface import Generator, Offload, Request
+from depth2video.generators.loading import find_parts, load_generator, weights_identity
+from depth2video.plan.choices import check_device, check_request, choose_size, choose_windows, find_generator
+from depth2video.plan.depth_origin import DepthOrigin, Progress, choose_depth, choose_normalization
+from depth2video.plan.memory import memory_told
+from depth_engine.checks import known_name
+from depth_engine.runs.background import read_ahead
+from depth_engine.runs.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
+from depth_engine.video.probe import VideoInfo
+from depth_engine.video.take import check_source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from depth_engine.depth.source import DepthSource
+
+# What a killed run loses at the most, but for a window that takes longer.
+_KEEP_EVERY_S = 10.0
+_KEEP_EVERY_FRAMES = 24
+CONTROL = "control"  # the companion clip
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """`depth2video INPUT -o OUT`, checked.
+
+    Attributes:
+        job: Source and outputs.
+        info: Of the source.
+        depth: Where it comes from.
+        normalize: How depth becomes control.
+        generator: Its name.
+        folders: Of its parts.
+        window: Frames per window.
+        stride: New frames per window.
+        height: Of the new clip.
+        width: Of the new clip.
+        request: What to generate, all but the source's frames.
+        device: Where it computes.
+        dtype: In which.
+        offload: `none`, `model` or `sequential`.
+        settings: What the user chose, for the sidecar.
+        notes: For the user.
+    """
+
+    job: ClipJob
+    info: VideoInfo
+    depth: DepthOrigin
+    normalize: str
+    generator: str
+    folders: dict[str, Path]
+    window: int
+    stride: int
+    height: int
+    width: int
+    request: Request
+    device: str
+    dtype: str
+    offload: Offload
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed; how memory is saved is not part of it."""
+        return {**self.settings, **self.depth.identity(), "weights": weights_identity(self.folders)}
+
+    def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[Path], list[str]]:
+        """Make the clip; the finished files, and notes.
+
+        Raises:
+            RuntimeError: Memory ran out; says what to lower.
+        """
+        if self.job.resume and self.job.finished:
+            return self.job.outputs, []
+        import depth_engine.models.svd.unet  # noqa: F401  # brings diffusers, which two threads can't import at once
+
+        seen = ClipHistogram()
+        with ThreadPoolExecutor(1) as beside:
+            # The bundled one is small; larger ones do not share the memory with depth.
+            loading = beside.submit(self._load) if self.generator == "bundled" else None
+            with memory_told("--depth-max-res or --depth-window"):
+                source = self.depth.get(on_depth, seen)
+            notes = [*self.depth.notes, *self.notes]
+            cuts = len(source.shots or (0,)) - 1
+            if cuts:
+                notes.append(
+                    f"cuts in the clip: {cuts}; the generator knows nothing of them, so shots made apart are cleaner"
+                )
+            with memory_told("--size or --window, which starts anew, or give --offload model or sequential"):
+                loading = loading or beside.submit(self._load)  # one looks through the depth meanwhile
+                span = choose_range(source, self.normalize, self.job.expected_frames(self.info), seen)
+                generator = loading.result()
+                return self._generate(source, span, generator, notes, on_frames), notes
+
+    def _load(self) -> Generator:
+        return load_generator(
+            self.generator,
+            self.folders,
+            window=self.window,
+            stride=self.stride,
+            device=self.device,
+            dtype=self.dtype,
+            offload=self.offload,
+            video_to_video=self.request.strength is not None,
+        )
+
+    def _generate(
+        self,
+        source: DepthSource,
+        span: DisparityRange | None,
+        generator: Generator,
+        notes: list[str],
+        on_frames: Progress,
+    ) -> list[Path]:
+        """Make the clip from its depth; the finished files. What the user should know is added to `notes`."""
+        settings = {**self.settings, **self.depth.to_json(), "offload": self.offload, "device": self.device}
+        if span is not None:
+            settings["disparity_range"] = [span.low, span.high]
+
+        def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+            frames = control_frames(source, span, self.height, self.width)
+            control = ControlStream(self.job, frames, first)
+            with ExitStack() as stack:
+                video = stack.enter_context(closing(self._source_frames(first)))
+                request = replace(self.request, video=None if self.request.strength is None else video)
+                # Control is read, a window made, and the one before it written, all at once.
+                given = stack.enter_context(closing(read_ahead(control, self.window)))
+                pieces = gathered(generator.generate(given, request, state=state or None))
+                for piece in stack.enter_context(closing(read_ahead(pieces, 1, all_cores=True))):
+                    yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
+            control.end(notes)
+
+        return run_clip_job(
+            self.job,
+            self.identity,
+            make,
+            settings=settings,
+            panels={CONTROL: "Control"},
+            notes=notes,
+            on_frames=on_frames,
+        )
+
+    def _source_frames(self, first: int) -> abc.Generator[np.ndarray, None, None]:
+        """Frames of the source from one on, at the new clip's size."""
+        with closing(self.job.frames()) as frames:  # type: ignore[type-var]
+            for frame in islice(frames, first, None):
+                yield cover(frame.rgb, self.height, self.width)
+
+
+def gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Small pieces made one: each costs a few files on disk, which a quick network would wait for.
+
+    Args:
+        pieces: Of a generator.
+
+    Returns:
+        Iterator over pieces that took `_KEEP_EVERY_S` to make or hold `_KEEP_EVERY_FRAMES`, and the last one.
+    """
+    waiting: list[np.ndarray] = []
+    state: dict[str, Tensor] = {}
+    began_s = time.monotonic()
+    try:
+        for piece in pieces:
+            waiting.append(piece.frames)
+            state = piece.state
+            took_s = time.monotonic() - began_s
+            if took_s >= _KEEP_EVERY_S or sum(map(len, waiting)) >= _KEEP_EVERY_FRAMES:
+                yield Piece(np.concatenate(waiting), state)
+                waiting, began_s = [], time.monotonic()
+    except Exception:  # such as memory that ran out: what is finished is kept
+        if waiting:
+            yield Piece(np.concatenate(waiting), state)
+        raise
+    if waiting:
+        yield Piece(np.concatenate(waiting), state)
+
+
+def plan_video(
+    job: ClipJob,
+    *,
+    generator: str | None,
+    parts: Mapping[str, str | None],
+    prompt: str | None,
+    negative_prompt: str | None,
+    image: Path | None,
+    image_fit: str,
+    control_scale: float,
+    control_start: float,
+    control_end: float,
+    steps: int | None,
+    guidance: float | None,
+    strength: float | None,
+    seed: int,
+    size: str | None,
+    window: int | None,
+    stride: int | None,
+    normalize: str | None,
+    depth: str | None,
+    depth_kind: str | None,
+    annotator_weights: str | None,
+    detect_resolution: int | None,
+    engine: Mapping[str, Any],
+    shots: bool,
+    device: str,
+    dtype: str,
+    offload: str,
+) -> VideoPlan:
+    """Check all that can be checked before anything heavy loads.
+
+    Raises:
+        ValueError: Names the option, the value and what is accepted.
+        OSError: A file is missing or in the way.
+    """
+    spec = find_generator(generator, parts)
+    window, stride = choose_windows(spec, window, stride)
+    info = check_source(job)
+    height, width = choose_size(spec, size, info.height, info.width)
+    request = Request(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        control_scale=control_scale,
+        control_start=control_start,
+        control_end=control_end,
+        steps=steps,
+        guidance=guidance,
+        strength=strength,
+        seed=seed,
+        fps=float(job.rate(info)),
+    )
+    check_request(spec, request)
+    check_device(spec, device, dtype, offload)
+    picture, image_notes = read_image(image, image_fit, height, width)
+    if picture is None and spec.image == "first frame":
+        with closing(job.frames()) as frames:  # type: ignore[type-var]
+            picture = cover(next(frames).rgb, height, width)
+    if parts.get("ip_adapter") is not None and picture is None:
+        raise ValueError("--image: is missing; --ip-adapter reads it")
+    needed = ("ip_adapter",) if spec.image == "style" and picture is not None else ()
+    folders = find_parts(spec.name, parts, optional=needed)
+    origin = choose_depth(
+        job,
+        info,
+        depth,
+        depth_kind,
+        engine,
+        annotator_weights=annotator_weights,
+        detect_resolution=detect_resolution,
+        shots=shots,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+    )
+    chosen = choose_normalization(normalize, origin)
+    settings = {
+        "generator": spec.name,
+        "parts": {part: str(folder) for part, folder in folders.items()},
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "image": None if image is None else str(image),
+        "image_fit": image_fit,
+        "image_sha256": None if picture is None else hashlib.sha256(picture.tobytes()).hexdigest(),
+        "control_scale": control_scale,
+        "control_start": control_start,
+        "control_end": control_end,
+        "steps": steps or spec.steps,
+        "guidance": spec.guidance if guidance is None else guidance,
+        "strength": strength,
+        "seed": seed,
+        "size": f"{width}x{height}",
+        "window": window,
+        "stride": stride,
+        "normalize": chosen,
+        "dtype": dtype,
+    }
+    plan = VideoPlan(
+        job=job,
+        info=info,
+        depth=origin,
+        normalize=chosen,
+        generator=spec.name,
+        folders=folders,
+        window=window,
+        stride=stride,
+        height=height,
+        width=width,
+        request=replace(request, image=picture),
+        device=device,
+        dtype=dtype,
+        offload=cast(Offload, offload),
+        settings=settings,
+        notes=(*_size_notes(info, height, width), *image_notes),
+    )
+    check_clip_job(job, plan.identity)
+    return plan
+
+
+def _size_notes(info: VideoInfo, height: int, width: int) -> tuple[str, ...]:
+    """Says what of the clip is cropped away, where it is more than the rounding of a size."""
+    seen = min(width / info.width, height / info.height) / max(width / info.width, height / info.height)
+    if seen > 0.9:
+        return ()
+    return (f"{width}x{height} is of other proportions than the clip: {1 - seen:.0%} of each frame is cropped away",)
+
+
+def read_image(path: Path | None, fit: str, height: int, width: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The picture that gives the look, at generation size.
+
+    Args:
+        path: File; None: none.
+        fit: `crop`: scaled until it covers the size, what is over cropped evenly; `pad`: scaled until it fits in, its
+            edge pixels repeated around it.
+        height: Of the new clip.
+        width: Of the new clip.
+
+    Returns:
+        uint8 `[height, width, 3]` or None, and notes.
+
+    Raises:
+        ValueError: The rule is not known, or the file is no picture.
+        FileNotFoundError: There is no such file.
+    """
+    known_name("--image-fit", fit, IMAGE_FITS)
+    if path is None:
+        return None, ()
+    from PIL import Image, ImageOps
+
+    if not path.is_file():
+        raise FileNotFoundError(f"--image: no such file: {path}")
+    try:
+        with Image.open(path) as opened:
+            held = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"--image: {path} can't be read as a picture ({' '.join(str(error).split())})") from error
+    picture = (cover if fit == "crop" else contain)(held, height, width)
+    stretch = (held.shape[1] / width) / (held.shape[0] / height)
+    notes = ()
+    if not 0.9 < stretch < 1.1:
+        done = "cropped" if fit == "crop" else "padded with its edge pixels"
+        notes = (f"image of {held.shape[1]}x{held.shape[0]} was scaled and {done} to {width}x{height} (--image-fit)",)
+    return picture, notes

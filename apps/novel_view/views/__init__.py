@@ -1,0 +1,1 @@
+"""A clip from other cameras: `novel-view render` and `stereo`."""

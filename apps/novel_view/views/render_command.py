@@ -1,0 +1,473 @@
+"""What `novel-view render` and `novel-view stereo` do: check everything, get the depth, make the clip."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from depth_engine.checks import known_name
+from depth_engine.depth.source import DepthSource, open_depth
+from depth_engine.geometry.cameras import Camera, intrinsics
+from depth_engine.geometry.placement import Placement, check_fit, fitted_frames, place, survey
+from depth_engine.runs.clip_depth import DepthPlan, plan_depth
+from depth_engine.runs.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
+from depth_engine.video.probe import VideoInfo
+from depth_engine.video.take import check_source
+from novel_view.path_files import load_path
+from novel_view.paths import PATHS, NamedPath, Path, stabilized
+from novel_view.views.rendering import (
+    FILLS,
+    NEIGHBOURS,
+    Fill,
+    last_view,
+    pieces,
+    render_views,
+    source_frames,
+    view_camera,
+)
+from novel_view.views.stereo import LAYOUTS, Eyes, eye_cameras, pack
+from novel_view.warp.fill import fill_spatial, steady
+from novel_view.warp.reproject import Warped, warp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from depth_engine.geometry.poses import PoseResult
+    from novel_view.views.rendering import SourceFrame
+
+DEFAULT_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class DepthChoice:
+    """Where depth comes from, checked.
+
+    Attributes:
+        origin: Depth that was given, or how it is to be estimated.
+        notes: For the user.
+    """
+
+    origin: DepthSource | DepthPlan
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """`disparity`, `depth` or `metric`."""
+        return self.origin.files.spec.kind if isinstance(self.origin, DepthPlan) else self.origin.kind
+
+    def get(self, on_frames: Progress) -> DepthSource:
+        """The depth, estimated now if need be."""
+        return self.origin.run(on_frames) if isinstance(self.origin, DepthPlan) else self.origin
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to go on."""
+        if isinstance(self.origin, DepthPlan):
+            return {"depth": self.origin.identity}
+        return {"depth": str(self.origin.path), "depth_time_ns": self.origin.path.stat().st_mtime_ns}
+
+    def to_json(self) -> dict[str, Any]:
+        """For the sidecar."""
+        if isinstance(self.origin, DepthPlan):
+            return {"depth": str(self.origin.job.folder), "depth_model": self.origin.files.name}
+        return {"depth": str(self.origin.path)}
+
+
+def choose_depth(
+    job: ClipJob,
+    info: VideoInfo,
+    file: File | None,
+    kind: str | None,
+    engine: Mapping[str, Any],
+    *,
+    shots: bool,
+    device: str,
+    dtype: str,
+    seed: int,
+) -> DepthChoice:
+    """Depth of a file, or of the engine into a folder beside the output.
+
+    Raises:
+        ValueError: Depth and clip do not belong together, or the engine can't do what is asked.
+    """
+    if file is not None:
+        named = sorted(name for name, value in engine.items() if value is not None)
+        if named:
+            raise ValueError(f"--{named[0].replace('_', '-')}: is of the engine, and --depth gives depth already")
+        source = open_depth(file, kind)
+        return DepthChoice(source, check_fit(source, info.height, info.width, job.expected_frames(info)))
+    if kind is not None:
+        raise ValueError("--depth-kind: is for --depth FILE; the engine knows its own")
+    folder = job.output.with_suffix(".depth")
+    return DepthChoice(plan_depth(job, folder, engine, device=device, dtype=dtype, seed=seed, shots=shots))
+
+
+def warp_device(device: str) -> str:
+    """Where views are made: on the GPU if it is one of CUDA's, else by the CPU's loops.
+
+    Raises:
+        ValueError: It is unknown or absent.
+    """
+    from depth_engine.devices import choose_device
+
+    chosen = choose_device(device)
+    return str(chosen) if chosen.type == "cuda" else "cpu"
+
+
+def fov_of(job: ClipJob, fov: float | None, focal: float | None) -> float | None:
+    """The vertical field of view that was asked for, by itself or by a focal length in pixels.
+
+    Raises:
+        ValueError: Both were given, or the focal length is not above 0.
+    """
+    if focal is None:
+        return fov
+    if fov is not None:
+        raise ValueError("--focal: give it or --fov, not both")
+    if not (math.isfinite(focal) and focal > 0):
+        raise ValueError(f"--focal: {focal:g} is not accepted; give pixels above 0")
+    return math.degrees(2 * math.atan(check_source(job).height / 2 / focal))
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """`novel-view render`, checked.
+
+    Attributes:
+        job: Source and outputs.
+        info: Of the source.
+        depth: Where it comes from.
+        path: Where the camera goes.
+        near: Distance of the nearest value; None: see `placement`.
+        far: Distance of the farthest value.
+        fov_deg: Vertical field of view of the source.
+        poses: Of the clip, if given.
+        fill: What becomes of holes.
+        sharpen: Move depth borders to the picture's.
+        detect_shots: Look for cuts.
+        device: Where views are made.
+        settings: What the user chose, for the sidecar.
+    """
+
+    job: ClipJob
+    info: VideoInfo
+    depth: DepthChoice
+    path: Path
+    near: float | None
+    far: float | None
+    fov_deg: float
+    poses: PoseResult | None
+    fill: Fill
+    sharpen: bool
+    detect_shots: bool
+    device: str
+    settings: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        return {**self.settings, **self.depth.identity()}
+
+    def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[File], list[str]]:
+        """Make the clip; the finished files, and notes."""
+        if self.job.resume and self.job.finished:
+            return self.job.outputs, []
+        depth = self.depth.get(on_depth)
+        placement = self._placement(depth)
+        facts = survey(depth, placement)
+        notes = [*self.depth.notes]
+        if facts.odd:
+            notes.append(
+                f"depth of {facts.odd} frames has values that are not finite or not before the camera: left out"
+            )
+        if placement.by == "default":
+            notes.append(
+                "relative depth was placed by default: nearest 1, farthest 10, in a unit of its own; "
+                "--near and --far say otherwise"
+            )
+        settings = {
+            **self.settings,
+            **self.depth.to_json(),
+            "placement": placement.to_json(),
+            "median_depth": round(facts.median, 6),
+        }
+        outputs = run_clip_job(
+            self.job,
+            self.identity,
+            lambda first, state: self._make(depth, placement, facts.median, first, state),
+            settings=settings,
+            notes=notes,
+            on_frames=on_frames,
+        )
+        return outputs, notes
+
+    def _placement(self, depth: DepthSource) -> Placement:
+        if self.poses is not None:
+            return self.poses.placement
+        return place(depth.kind, self.near, self.far)
+
+    def _make(
+        self, depth: DepthSource, placement: Placement, median: float, first: int, state: dict[str, Tensor]
+    ) -> Iterator[Piece]:
+        height, width = self.info.height, self.info.width
+        if self.poses is not None:
+            camera_of = self.poses.camera
+        else:
+            camera = Camera(intrinsics(self.fov_deg, height, width), np.eye(4), height, width)
+            camera_of = lambda index: camera  # noqa: E731
+        back = NEIGHBOURS if self.fill == "temporal" else 0
+        with closing(depth.open()) as values:  # type: ignore[type-var]
+            placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
+            frames = source_frames(
+                self.job,
+                placed,
+                camera_of,
+                depth.shots,
+                detect_shots=self.detect_shots,
+                sharpen=self.sharpen,
+                first=max(0, first - back),
+            )
+            views = render_views(
+                frames,
+                lambda frame: view_camera(frame, self.path, median),
+                self.fill,
+                first,
+                last_view(state),
+                device=self.device,
+            )
+            yield from pieces((view.rgb, view.hole, view) for _, view in views)
+
+
+def plan_render(
+    job: ClipJob,
+    *,
+    path: str,
+    amplitude: float | None,
+    period: float | None,
+    easing: str | None,
+    seed: int,
+    near: float | None,
+    far: float | None,
+    fov: float | None,
+    poses: File | None,
+    fill: str,
+    smooth: float,
+    sharpen: bool,
+    depth: File | None,
+    depth_kind: str | None,
+    engine: Mapping[str, Any],
+    shots: bool,
+    device: str,
+    dtype: str,
+) -> RenderPlan:
+    """Check all that can be checked before anything heavy loads.
+
+    Raises:
+        ValueError: Names the option, the value and what is accepted.
+        OSError: A file is missing or in the way.
+    """
+    known_name("--fill", fill, FILLS)
+    fov_deg = DEFAULT_FOV_DEG if fov is None else fov
+    intrinsics(fov_deg, 2, 2)
+    if poses is None and (path == "stabilize" or fill == "temporal"):
+        wish = "--path stabilize" if path == "stabilize" else "--fill temporal"
+        raise ValueError(f"--poses: is missing; {wish} needs the clip's cameras: novel-view poses INPUT -o poses.json")
+    held = None
+    if poses is not None:
+        from depth_engine.geometry.poses import load_poses
+
+        if fov is not None or near is not None or far is not None:
+            raise ValueError("--fov, --near, --far: the poses say them already; leave them out")
+        held = load_poses(poses)
+    settings: dict[str, Any] = {"path": path, "fill": fill, "sharpen": sharpen, "shots": shots, "seed": seed}
+    if held is None:
+        settings["fov_deg"] = fov_deg
+    camera_path = _camera_path(path, amplitude, period, easing, seed, held, smooth, settings)
+    info = check_source(job)
+    if held is not None and (held.height, held.width) != (info.height, info.width):
+        raise ValueError(
+            f"--poses: {poses} are of a clip of {held.width}x{held.height}, this one is {info.width}x{info.height}"
+        )
+    choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
+    if held is None:
+        place(choice.kind, near, far)
+    where = warp_device(device)
+    settings |= {"near": near, "far": far, "poses": None if poses is None else str(poses), "device": where}
+    plan = RenderPlan(
+        job=job,
+        info=info,
+        depth=choice,
+        path=camera_path,
+        near=near,
+        far=far,
+        fov_deg=fov_deg,
+        poses=held,
+        fill=cast(Fill, fill),
+        sharpen=sharpen,
+        detect_shots=shots,
+        device=where,
+        settings=settings,
+    )
+    check_clip_job(job, plan.identity)
+    return plan
+
+
+def _camera_path(
+    path: str,
+    amplitude: float | None,
+    period: float | None,
+    easing: str | None,
+    seed: int,
+    poses: PoseResult | None,
+    smooth: float,
+    settings: dict[str, Any],
+) -> Path:
+    """The path by its name or file; what decides it is noted in the settings."""
+    swing = {"amplitude_percent": amplitude, "period_s": period, "easing": easing}
+    given = {name: value for name, value in swing.items() if value is not None}
+    if path.lower().endswith(".json") or path == "stabilize":
+        if given:
+            name = next(iter(given)).removesuffix("_percent").removesuffix("_s")
+            raise ValueError(f"--{name}: is for named paths ({', '.join(PATHS)}), not for --path {path}")
+        if path == "stabilize":
+            if poses is None:
+                raise ValueError("--poses: is missing")
+            settings["smooth_s"] = smooth
+            return stabilized(poses.world_from_camera, poses.times_s, smooth)
+        settings["path_sha256"] = hashlib.sha256(File(path).read_bytes()).hexdigest() if File(path).exists() else None
+        return load_path(File(path))
+    named = NamedPath(known_name("--path", path, [*PATHS, "stabilize", "a .json file"]), seed=seed, **given)
+    settings |= {name: getattr(named, name) for name in swing}
+    return named
+
+
+@dataclass(frozen=True)
+class StereoPlan:
+    """`novel-view stereo`, checked.
+
+    Attributes:
+        job: Source and outputs.
+        info: Of the source.
+        depth: Where it comes from.
+        eyes: How they stand.
+        layout: How the two views are put into one picture.
+        sharpen: Move depth borders to the picture's.
+        detect_shots: Look for cuts.
+        device: Where views are made.
+        settings: What the user chose, for the sidecar.
+    """
+
+    job: ClipJob
+    info: VideoInfo
+    depth: DepthChoice
+    eyes: Eyes
+    layout: str
+    sharpen: bool
+    detect_shots: bool
+    device: str
+    settings: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        return {**self.settings, **self.depth.identity()}
+
+    def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[File], list[str]]:
+        """Make the clip; the finished files, and notes."""
+        if self.job.resume and self.job.finished:
+            return self.job.outputs, []
+        depth = self.depth.get(on_depth)
+        placement = self._placement(depth)
+        outputs = run_clip_job(
+            self.job,
+            self.identity,
+            lambda first, state: self._make(depth, placement, first, state),
+            settings={**self.settings, **self.depth.to_json(), "placement": placement.to_json()},
+            notes=self.depth.notes,
+            on_frames=on_frames,
+        )
+        return outputs, list(self.depth.notes)
+
+    def _placement(self, depth: DepthSource) -> Placement:
+        """Depth whose inverse is disparity from 0 (farthest) to 1 (nearest): what the eyes' shifts are made of."""
+        if depth.kind == "disparity":
+            return Placement("disparity", 1.0, 0.0, "disparity as it is")
+        placement = place(depth.kind) if depth.kind == "depth" else Placement("metric", 1.0, 0.0, "metric")
+        nearest = survey(depth, placement).nearest
+        return Placement(depth.kind, placement.scale / nearest, placement.shift / nearest, "nearest depth is 1")
+
+    def _make(self, depth: DepthSource, placement: Placement, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+        height, width = self.info.height, self.info.width
+        source, left, right = eye_cameras(self.eyes, height, width)
+        with closing(depth.open()) as values:  # type: ignore[type-var]
+            placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
+            frames = source_frames(
+                self.job,
+                placed,
+                lambda index: source,
+                depth.shots,
+                detect_shots=self.detect_shots,
+                sharpen=self.sharpen,
+                first=first,
+            )
+            yield from pieces(self._pairs(frames, left, right, state))
+
+    def _pairs(
+        self, frames: Iterator[SourceFrame], left: Camera, right: Camera, state: dict[str, Tensor]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, Warped]]:
+        """Both eyes side by side in one view, so that one state holds both."""
+        last = last_view(state)
+        for frame in frames:
+            eyes = [
+                fill_spatial(warp(frame.rgb, frame.depth, frame.camera, eye, antialias=True, device=self.device))
+                for eye in (left, right)
+            ]
+            both = Warped(*(np.concatenate(parts, axis=1) for parts in zip(*eyes, strict=True)))
+            last = steady(both, None if frame.starts_shot else last)
+            width = left.width
+            yield pack(last.rgb[:, :width], last.rgb[:, width:], self.layout), last.hole, last
+
+
+def plan_stereo(
+    job: ClipJob,
+    *,
+    layout: str,
+    separation: float,
+    convergence: float,
+    sharpen: bool,
+    depth: File | None,
+    depth_kind: str | None,
+    engine: Mapping[str, Any],
+    shots: bool,
+    seed: int,
+    device: str,
+    dtype: str,
+) -> StereoPlan:
+    """Check all that can be checked before anything heavy loads.
+
+    Raises:
+        ValueError: Names the option, the value and what is accepted.
+        OSError: A file is missing or in the way.
+    """
+    known_name("--layout", layout, LAYOUTS)
+    eyes = Eyes(separation, convergence)
+    settings: dict[str, Any] = {
+        "layout": layout,
+        "separation_percent": separation,
+        "convergence": convergence,
+        "sharpen": sharpen,
+        "shots": shots,
+        "device": warp_device(device),
+    }
+    info = check_source(job)
+    choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
+    plan = StereoPlan(job, info, choice, eyes, layout, sharpen, shots, settings["device"], settings)
+    check_clip_job(job, plan.identity)
+    return plan

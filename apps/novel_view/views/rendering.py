@@ -1,0 +1,214 @@
+"""A clip seen anew, frame by frame: what `novel-view render` and `novel-view stereo` do between reading and writing.
+
+Frames stream: besides the frame at hand only the last view is held, and with poses a few neighbours of the same shot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from depth_engine.geometry.cameras import Camera, intrinsics
+from depth_engine.runs.derived_clip import Piece
+from depth_engine.video.shots import mark_shots
+from depth_engine.video.take import Take
+from novel_view.paths import Path
+from novel_view.warp.edges import sharpen_borders
+from novel_view.warp.fill import fill_from_frames, fill_spatial, steady
+from novel_view.warp.reproject import Warped, warp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Fill = Literal["none", "spatial", "temporal"]
+FILLS = ("none", "spatial", "temporal")
+# Frames of one piece: what a killed run loses at the most.
+PIECE_FRAMES = 12
+# Other frames that fill holes: as far apart as they can be within what is held.
+NEIGHBOURS = 24
+_USED_NEIGHBOURS = 6
+
+
+class SourceFrame(NamedTuple):
+    """A frame with its depth and camera.
+
+    Attributes:
+        index: Counts the frames of the take, from 0.
+        time_s: When it is shown.
+        rgb: uint8 `[H, W, 3]`.
+        depth: Planar depth, float32 `[H, W]`; inf is far away, nan unknown.
+        camera: Where it was taken; in the world if the clip has poses, else at the origin.
+        starts_shot: Whether it is the first of a shot.
+    """
+
+    index: int
+    time_s: float
+    rgb: np.ndarray
+    depth: np.ndarray
+    camera: Camera
+    starts_shot: bool
+
+
+def source_frames(
+    take: Take,
+    depth: Iterator[np.ndarray],
+    camera_of: Callable[[int], Camera],
+    shots: tuple[int, ...] | None,
+    *,
+    detect_shots: bool = True,
+    sharpen: bool = True,
+    first: int = 0,
+) -> Iterator[SourceFrame]:
+    """Frames of a take with their depth.
+
+    Args:
+        take: The part of the clip.
+        depth: Planar depth at the clip's size, frame by frame.
+        camera_of: The camera of a frame.
+        shots: First frames of the shots, if known; None: cuts are looked for.
+        detect_shots: Look for them.
+        sharpen: Move depth borders to the picture's.
+        first: Frames before it are read and not prepared.
+
+    Raises:
+        ValueError: The depth ends before the clip.
+    """
+    times: deque[float] = deque()
+
+    def pictures() -> Iterator[np.ndarray]:
+        for frame in take.frames():
+            times.append(frame.time_s)
+            yield frame.rgb
+
+    known = None if shots is None else set(shots)
+    marked = mark_shots(pictures(), detect=detect_shots and known is None)
+    for index, (rgb, starts) in enumerate(marked):
+        values = next(depth, None)
+        if values is None:
+            raise ValueError(f"depth: it ends after {index} frames, before the clip; give --max-frames {index}")
+        time_s = times.popleft()
+        if index < first:
+            continue
+        starts = index == 0 or (index in known if known is not None else starts)
+        sharp = sharpen_borders(values, rgb) if sharpen else values
+        yield SourceFrame(index, time_s, rgb, sharp, camera_of(index), starts)
+
+
+def view_camera(frame: SourceFrame, path: Path, median_depth: float) -> Camera:
+    """The new camera of a frame, of the frame's size.
+
+    Args:
+        frame: The frame.
+        path: Where the camera goes.
+        median_depth: Of the scene, in the unit of its depth.
+    """
+    view = path(frame.time_s)
+    source = frame.camera
+    pose = view.pose.copy()
+    if not view.in_world:
+        pose[:3, 3] *= median_depth
+        pose = source.world_from_camera @ pose
+    if view.fov_deg is not None:
+        K = intrinsics(view.fov_deg, source.height, source.width)
+    else:
+        K = source.K * np.array([[view.zoom], [view.zoom], [1.0]])
+        K[:2, 2] = source.K[:2, 2]
+    return Camera(K, pose, source.height, source.width)
+
+
+def render_views(
+    frames: Iterator[SourceFrame],
+    camera_for: Callable[[SourceFrame], Camera],
+    fill: Fill,
+    first: int = 0,
+    last: Warped | None = None,
+    device: str = "cpu",
+) -> Iterator[tuple[SourceFrame, Warped]]:
+    """Each frame from its new camera.
+
+    Args:
+        frames: In order.
+        camera_for: The new camera of a frame.
+        fill: What becomes of holes; `temporal` needs cameras in one world.
+        first: Frames before it serve to fill others alone.
+        last: The view before that frame, if there is one.
+        device: Where to make the views, as `warp` takes it.
+    """
+    for frame, others in _with_neighbours(frames) if fill == "temporal" else ((frame, []) for frame in frames):
+        if frame.index < first:
+            continue
+        target = camera_for(frame)
+        view = warp(frame.rgb, frame.depth, frame.camera, target, antialias=True, device=device)
+        if fill == "temporal":
+            around = ((other.rgb, other.depth, other.camera) for other in others)
+            view, _ = fill_from_frames(view, target, around, device=device)
+        if fill != "none":
+            view = steady(fill_spatial(view), None if frame.starts_shot else last)
+            last = view
+        yield frame, view
+
+
+def _with_neighbours(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFrame, list[SourceFrame]]]:
+    """Each frame with some of its shot's frames around it, the nearest first: they are most alike."""
+    held: deque[SourceFrame] = deque()
+    waiting: deque[SourceFrame] = deque()
+
+    def others(frame: SourceFrame) -> list[SourceFrame]:
+        around = sorted(
+            (other for other in held if other is not frame), key=lambda other: abs(other.index - frame.index)
+        )
+        step = max(1, len(around) // _USED_NEIGHBOURS)
+        return around[step - 1 :: step]
+
+    for frame in frames:
+        if frame.starts_shot:
+            while waiting:
+                done = waiting.popleft()
+                yield done, others(done)
+            held.clear()
+        held.append(frame)
+        waiting.append(frame)
+        if len(waiting) > NEIGHBOURS // 2:
+            done = waiting.popleft()
+            yield done, others(done)
+        if len(held) > NEIGHBOURS + 1:
+            held.popleft()
+    while waiting:
+        done = waiting.popleft()
+        yield done, others(done)
+
+
+def pieces(views: Iterator[tuple[np.ndarray, np.ndarray, Warped]]) -> Iterator[Piece]:
+    """Pictures and hole masks, gathered to pieces; the last view is what the next piece needs.
+
+    Args:
+        views: Picture to show uint8 `[H, W, 3]`, holes bool `[h, w]`, and the view to go on from.
+    """
+    batch: list[tuple[np.ndarray, np.ndarray, Warped]] = []
+    for view in views:
+        batch.append(view)
+        if len(batch) == PIECE_FRAMES:
+            yield gathered_piece(batch)
+            batch = []
+    if batch:
+        yield gathered_piece(batch)
+
+
+def gathered_piece(batch: list[tuple[np.ndarray, np.ndarray, Warped]]) -> Piece:
+    """A piece of several views; see `pieces`."""
+    import torch
+
+    last = batch[-1][2]
+    state: dict[str, Tensor] = {
+        name: torch.from_numpy(np.ascontiguousarray(getattr(last, name))) for name in Warped._fields
+    }
+    masks = np.stack([hole for _, hole, _ in batch]).astype(np.uint8)[..., None] * np.uint8(255)
+    return Piece(np.stack([rgb for rgb, _, _ in batch]), state, {"mask": np.repeat(masks, 3, axis=3)})
+
+
+def last_view(state: dict[str, Tensor]) -> Warped | None:
+    """The view that a piece ended with."""
+    return Warped(*(state[name].numpy() for name in Warped._fields)) if state else None

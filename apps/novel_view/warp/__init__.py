@@ -1,0 +1,1 @@
+"""Depth-warped reprojection: pixels drawn where a new camera sees them."""

@@ -1,0 +1,1 @@
+"""The `depth-engine` command, and what the other commands share with it."""

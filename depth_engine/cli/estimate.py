@@ -1,0 +1,225 @@
+"""What `depth-engine estimate` does between parsing and exit codes: prepare, load, run each clip."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from depth_engine.checks import known_name
+from depth_engine.cli.progress import frame_progress
+from depth_engine.depth.formats import DEPTH_FORMATS
+from depth_engine.errors import one_line
+from depth_engine.models.loading import CheckpointFiles, resolve_checkpoint
+from depth_engine.models.svd.windows import plan as plan_windows
+from depth_engine.runs.job import Job, check_output, output_folders, run_identity, run_job
+from depth_engine.settings import RunSettings, choose_settings
+from depth_engine.video.probe import DecodeError, VideoInfo
+from depth_engine.video.read import expand_inputs
+from depth_engine.video.take import check_source
+
+if TYPE_CHECKING:
+    from depth_engine.engine import DepthEngine
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Checked jobs, and how to load the engine for them."""
+
+    jobs: list[Job]
+    infos: list[VideoInfo]
+    files: CheckpointFiles
+    settings: RunSettings
+    options: dict[str, Any]
+    piped: Path | None
+
+    def load_engine(self) -> DepthEngine:
+        """Load the checkpoint."""
+        from depth_engine.engine import DepthEngine
+
+        names = ("spec", "base", "device", "dtype")
+        return DepthEngine.from_pretrained(self.options["model"], **{name: self.options[name] for name in names})
+
+    def run(self, engine: DepthEngine, *, quiet: bool, trace: Callable[[], None]) -> int:
+        """Run every job; one that fails does not stop the others. Returns how many failed."""
+        failures = 0
+        for job, info in zip(self.jobs, self.infos, strict=True):
+            try:
+                with frame_progress(job.expected_frames(info), quiet=quiet) as begin:
+                    outputs = run_job(engine, job, self.settings, begin(Path(job.source).name))
+            except Exception as error:  # one clip's failure, of any kind, is told in a line and the next one runs
+                trace()
+                failures += 1
+                line = one_line(error)
+                named = line if line.startswith(f"{job.source}: ") else f"{job.source}: {line}"
+                click.echo(f"depth-engine: {named}", err=True)
+                if isinstance(error, DecodeError) and job.finished:
+                    click.echo(f"depth-engine: what could be read is in {job.folder}", err=True)
+            else:
+                if not quiet:
+                    click.echo(f"{job.source}: {', '.join(path.name for path in outputs)} in {job.folder}")
+        return failures
+
+    def close(self) -> None:
+        """Delete what was kept of a pipe, and folders in which nothing came to lie."""
+        for job in self.jobs:
+            with suppress(OSError):  # it does not exist, or is not empty
+                job.folder.rmdir()
+        if self.piped is not None:
+            shutil.rmtree(self.piped.parent, ignore_errors=True)
+
+    def dry_run(self, engine: DepthEngine) -> int:
+        """Print what a run would take, from two short windows run for real."""
+        for job, info in zip(self.jobs, self.infos, strict=True):
+            frames = job.expected_frames(info)
+            per_window_s, size = _warm_up(engine, job, self.settings)
+            click.echo(f"{job.source}")
+            click.echo(f"  picture   {info.width}x{info.height}, model works at {size.model_width}x{size.model_height}")
+            if frames is None:
+                click.echo("  frames    unknown, the file does not say")
+            else:
+                windows = sum(
+                    1 for _ in plan_windows(frames, self.settings.window, self.settings.stride, self.settings.layout)
+                )
+                click.echo(f"  frames    {frames}")
+                click.echo(f"  windows   {windows} or more (a cut starts a new one)")
+                click.echo(
+                    f"  time      about {_duration(windows * per_window_s)} ({per_window_s:.2f} s a window here)"
+                )
+        click.echo(f"memory      {_peak_bytes() / 2**20:.0f} MiB at the peak; it does not grow with the clip")
+        if engine.device.type == "cuda":
+            import torch
+
+            click.echo(f"GPU memory  {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB at the peak")
+        return 0
+
+
+def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) -> Plan:
+    """Check everything that can be checked without weights.
+
+    Raises:
+        ValueError: Names the option or the input that can't be used.
+        OSError: A file or folder is missing, in the way or can't be written.
+    """
+    formats = tuple(dict.fromkeys(part.strip() for part in options["formats"].split(",") if part.strip()))
+    for name in formats:
+        known_name("--format", name, DEPTH_FORMATS)
+    if not formats:
+        raise ValueError(f"--format: is empty; accepted: {', '.join(DEPTH_FORMATS)}")
+    files = resolve_checkpoint(options["model"], spec=options["spec"], base=options["base"])
+    names = ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed", "flow")
+    chosen = {name: options[name] for name in names}
+    settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
+    from depth_engine.devices import computes_as  # here: --help does without torch
+
+    how = computes_as(options["device"], options["dtype"])
+    if files.spec.start == "zero" and settings.steps > files.spec.steps:
+        click.echo(
+            f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training"
+        )
+
+    output = options["output"] or Path("out")
+    if "-" in inputs and options["resume"]:
+        raise ValueError("--resume: - is a pipe, which can't be read again; save it to a file and give that")
+    piped = _from_pipe() if "-" in inputs else None
+    try:
+        jobs, infos = _check_jobs(inputs, piped, output, formats, options, files, settings, how, dry_run)
+    except BaseException:
+        if piped is not None:
+            shutil.rmtree(piped.parent, ignore_errors=True)
+        raise
+    return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options, piped=piped)
+
+
+def _check_jobs(
+    inputs: Sequence[str],
+    piped: Path | None,
+    output: Path,
+    formats: tuple[str, ...],
+    options: dict[str, Any],
+    files: CheckpointFiles,
+    settings: RunSettings,
+    how: dict[str, str],
+    dry_run: bool,
+) -> tuple[list[Job], list[VideoInfo]]:
+    """One checked job per clip."""
+    sources = expand_inputs([piped if piped and source == "-" else source for source in inputs])
+    folders = output_folders(sources, output)
+    jobs = [
+        Job(
+            source=source,
+            folder=folder,
+            formats=formats,
+            start_s=options["start"],
+            end_s=options["end"],
+            fps=options["fps"],
+            max_frames=options["max_frames"],
+            shots=options["shots"],
+            overwrite=options["overwrite"],
+            resume=options["resume"],
+        )
+        for source, folder in zip(sources, folders, strict=True)
+    ]
+    infos = [check_source(job) for job in jobs]
+    for job, info in zip(jobs, infos, strict=True) if not dry_run else ():
+        check_output(job, run_identity(job, info, files, settings, **how))
+    return jobs, infos
+
+
+def _levels(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sigmas: {text!r} is not accepted; give falling noise levels such as 700,15") from None
+
+
+def _from_pipe() -> Path:
+    """Keep standard input in a file: a pipe can be read only once, a run reads it more often."""
+    if sys.stdin.isatty():
+        raise ValueError("INPUT: - reads a pipe, and there is none")
+    path = Path(tempfile.mkdtemp(prefix="depth-engine-")) / "stdin.video"
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return path
+
+
+def _peak_bytes() -> int:
+    """The most memory that the process has held."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset  # type: ignore[attr-defined]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _warm_up(engine: DepthEngine, job: Job, settings: RunSettings) -> tuple[float, Any]:
+    """Seconds of a window once things are warm (of the only one, if the clip has no second), and the sizes."""
+    from depth_engine.engine import mark_frames
+
+    frames = (frame.rgb for frame in islice(job.frames(), settings.window + 2 * settings.stride))
+    results = engine.windows(mark_frames(frames, False), settings)
+    began = time.monotonic()
+    size = next(results).size
+    first_s = time.monotonic() - began
+    began = time.monotonic()
+    count = sum(1 for _ in results)
+    return (time.monotonic() - began) / count if count else first_s, size
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

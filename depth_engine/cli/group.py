@@ -1,0 +1,62 @@
+"""What every command of this project shares: errors told in one line, and an exit code.
+
+Exit codes: 2 for a request that can't be done, told before weights load; 1 for a run that failed; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from depth_engine.errors import one_line
+
+
+class OneLineGroup(click.Group):
+    """A command group that tells every error in one line."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run; in standalone mode turn exceptions into exit codes."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            sys.exit(super().main(*args, standalone_mode=False, **kwargs) or 0)
+        except click.ClickException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # click >= 8.2: the help is the message
+                error.show()
+                sys.exit(2)
+            fail(error.format_message(), 2)
+        except (click.Abort, KeyboardInterrupt):
+            fail("interrupted; what is finished is kept", 130)
+
+
+def fail(line: BaseException | str, code: int) -> NoReturn:
+    """Tell one line and exit."""
+    click.echo(f"{Path(sys.argv[0]).stem}: {one_line(line)}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def told(debug: bool, code: int) -> Iterator[None]:
+    """Turn the library's errors into one line and this exit code; `--debug` shows the traceback too."""
+    import_error_hint = "is it installed? pip install 'depth-engine[all]'"
+    try:
+        yield
+    except (click.ClickException, SystemExit):
+        raise
+    except ImportError as error:
+        _trace(debug)
+        fail(f"{error.name or error}: {import_error_hint}", code)
+    except Exception as error:  # whatever it is, a user gets one line; --debug shows the rest
+        _trace(debug)
+        fail(error, code)
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()

@@ -1,0 +1,1 @@
+"""What makes depth steady, whichever network it comes from."""

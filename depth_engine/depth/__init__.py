@@ -1,0 +1,1 @@
+"""Depth of a clip: `DepthVideo`, its files, and how good it is."""

@@ -1,0 +1,538 @@
+"""Depth files, written and read one frame at a time.
+
+A base path names a result; each format adds its own ending to it (`depth_path`), and one sidecar serves them all:
+
+    DIR/depth.npy      float32 or float16 [T, H, W], opens with np.load(mmap_mode="r")
+    DIR/depth.mkv      16-bit grey FFV1, the archive
+    DIR/depth_png16/   000000.png ..., 16-bit grey
+    DIR/depth_exr/     000000.exr ..., float32 or half, one channel Z
+    DIR/depth.mp4      coloured H.264 preview, cannot be read back
+    DIR/depth.json     the sidecar
+
+The two 16-bit formats store count = round(65535 * (value - lo) / (hi - lo)) for the caller's `value_range` (lo, hi).
+Every target appears under its finished name only when it is whole. The same frames give the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from depth_engine.depth.sidecar import (
+    COUNT_FORMATS,
+    DEPTH_KINDS,
+    MAX_COUNT,
+    as_fps,
+    check_range,
+    read_sidecar,
+    sidecar_path,
+)
+from depth_engine.runs.atomic import part_path, publish, refuse_existing
+
+DepthFormat = Literal["npy", "mkv", "png16", "exr", "mp4"]
+DEPTH_FORMATS: tuple[str, ...] = get_args(DepthFormat)
+
+_ENDINGS = {"npy": ".npy", "mkv": ".mkv", "png16": "_png16", "exr": "_exr", "mp4": ".mp4"}
+
+
+# ---------------------------------------------------------------------------------------------------------- names
+
+
+def depth_path(base: str | Path, format: str) -> Path:
+    """Where a format's file or folder of frames lies.
+
+    Args:
+        base: Path without ending, such as DIR/depth.
+        format: One of `DEPTH_FORMATS`.
+
+    Raises:
+        ValueError: The format is unknown.
+    """
+    if format not in _ENDINGS:
+        raise ValueError(f"format: {format!r} is not one of {', '.join(DEPTH_FORMATS)}")
+    base = Path(base)
+    return base.with_name(base.name + _ENDINGS[format])
+
+
+def split_depth_path(path: str | Path) -> tuple[Path, DepthFormat]:
+    """The inverse of `depth_path`: base path and format of a depth file or folder.
+
+    Raises:
+        ValueError: The name has no depth ending.
+    """
+    path = Path(path)
+    for format in get_args(DepthFormat):
+        ending = _ENDINGS[format]
+        if path.name.endswith(ending) and path.name != ending:
+            return path.with_name(path.name[: -len(ending)]), format
+    raise ValueError(f"{path}: a depth file's name ends in one of {', '.join(_ENDINGS.values())}")
+
+
+# ---------------------------------------------------------------------------------------------------------- sinks
+
+
+class DepthSink(ABC):
+    """Takes depth frames one by one; use as a context manager, or call `close` or `abort` yourself.
+
+    Attributes:
+        path: The finished file or folder; exists only after `close`.
+        frame_count: Frames written so far.
+        times_s: Their timestamps, seconds.
+        clipped: Values so far that lay outside `value_range` and were clipped to it (always 0 for npy and exr).
+    """
+
+    def __init__(self, path: Path, height: int, width: int, overwrite: bool):
+        """Check the target; subclasses open it."""
+        if height < 1 or width < 1:
+            raise ValueError(f"height, width: {height}x{width} must be at least 1x1")
+        refuse_existing(path, overwrite)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.frame_count = 0
+        self.times_s = array("d")
+        self.clipped = 0
+        self._shape = (height, width)
+        self._overwrite = overwrite
+        self._open = True
+
+    def write(self, values: np.ndarray, time_s: float) -> None:
+        """Append a frame.
+
+        Args:
+            values: Float `[H, W]`, finite.
+            time_s: Timestamp, seconds.
+
+        Raises:
+            ValueError: The shape is not the sink's, a value is not finite, or the sink is closed.
+        """
+        if not self._open:
+            raise ValueError(f"{self.path}: frame {self.frame_count} was written after close or abort")
+        if values.shape != self._shape:
+            raise ValueError(f"{self.path}: frame {self.frame_count} has shape {values.shape}, not {self._shape}")
+        values = np.ascontiguousarray(values, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.path}: frame {self.frame_count} holds NaN or infinity")
+        self._write_frame(values, time_s)
+        self.frame_count += 1
+        self.times_s.append(time_s)
+
+    def close(self) -> None:
+        """Finish; the file appears under its name. A second call does nothing.
+
+        Raises:
+            ValueError: No frame was written (nothing appears then).
+            FileExistsError: The target has come into being meanwhile and overwriting is off.
+        """
+        if not self._open:
+            return
+        try:
+            if self.frame_count == 0:
+                raise ValueError(f"{self.path}: no frame was written")
+            self._finish()
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
+
+    def abort(self) -> None:
+        """Drop everything written; nothing appears. A second call, or one after `close`, does nothing."""
+        if self._open:
+            self._open = False
+            self._discard()
+
+    def __enter__(self) -> DepthSink:
+        """The sink itself."""
+        return self
+
+    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
+        """Close, or abort after an exception."""
+        self.abort() if exception_type else self.close()
+
+    @abstractmethod
+    def _write_frame(self, values: np.ndarray, time_s: float) -> None: ...
+
+    @abstractmethod
+    def _finish(self) -> None: ...
+
+    @abstractmethod
+    def _discard(self) -> None: ...
+
+
+def open_depth_sink(
+    path: str | Path,
+    format: str,
+    *,
+    height: int,
+    width: int,
+    fps: Fraction | float,
+    overwrite: bool = False,
+    dtype: str = "float32",
+    value_range: tuple[float, float] = (0.0, 1.0),
+    kind: str = "disparity",
+    cmap: str = "spectral",
+) -> DepthSink:
+    """Open a depth file for writing.
+
+    Args:
+        path: Base path without ending; `depth_path(path, format)` is written.
+        format: One of `DEPTH_FORMATS`.
+        height: Rows of every frame.
+        width: Columns of every frame.
+        fps: Nominal frame rate, for the two video formats.
+        overwrite: Replace an existing target, once the new one is whole.
+        dtype: "float32" or "float16", what npy and exr store; the other formats have a type of their own.
+        value_range: (lo, hi) that the darkest and brightest count (mkv, png16) or the ends of the colour map (mp4)
+            stand for. Values outside are clipped and counted.
+        kind: One of `DEPTH_KINDS`; decides which end of the mp4's colours is near.
+        cmap: Colour map of the mp4, one of `visualize.COLOR_MAPS`.
+
+    Raises:
+        ValueError: An argument is not accepted.
+        FileExistsError: The target exists and `overwrite` is off.
+    """
+    target = depth_path(path, format)
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f"dtype: {dtype!r} is not one of float32, float16")
+    if kind not in DEPTH_KINDS:
+        raise ValueError(f"kind: {kind!r} is not one of {', '.join(DEPTH_KINDS)}")
+    check_range(value_range)
+    if format == "npy":
+        return _NpySink(target, height, width, overwrite, dtype)
+    if format == "exr":
+        return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(dtype), None)
+    if format == "png16":
+        return _FolderSink(target, height, width, overwrite, ".png", _write_png16, value_range)
+    if format == "mkv":
+        return _MkvSink(target, height, width, overwrite, fps, value_range)
+    return _PreviewSink(target, height, width, overwrite, fps, value_range, kind, cmap)
+
+
+class _NpySink(DepthSink):
+    """npy of a length known only at the end: the header has a fixed size and gets its frame count at close."""
+
+    def __init__(self, path: Path, height: int, width: int, overwrite: bool, dtype: str):
+        super().__init__(path, height, width, overwrite)
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._part = part_path(path)
+        self._file = open(self._part, "xb")
+        self._file.write(self._header(0))
+
+    def _header(self, frame_count: int) -> bytes:
+        # 128 bytes hold any shape: NumPy wants a multiple of 64, and the text below needs at most 110.
+        text = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': {(frame_count, *self._shape)}, }}"
+        body = text.ljust(128 - 10 - 1).encode("latin1") + b"\n"
+        return np.lib.format.magic(1, 0) + len(body).to_bytes(2, "little") + body
+
+    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+        with np.errstate(over="ignore"):
+            stored = values.astype(self._dtype, copy=False)
+        if self._dtype.itemsize == 2 and not np.isfinite(stored).all():
+            raise ValueError(f"{self.path}: frame {self.frame_count} holds values above 65504, the limit of float16")
+        self._file.write(stored.data)
+
+    def _finish(self) -> None:
+        self._file.seek(0)
+        self._file.write(self._header(self.frame_count))
+        self._file.close()
+        publish(self._part, self.path, self._overwrite)
+
+    def _discard(self) -> None:
+        try:
+            self._file.close()
+        except OSError:
+            pass  # a full disk can't take what is left in the buffer
+        finally:
+            self._part.unlink(missing_ok=True)
+
+
+class _FolderSink(DepthSink):
+    """A folder of numbered frames; `value_range` turns values into counts, None writes them as they are."""
+
+    def __init__(
+        self,
+        path: Path,
+        height: int,
+        width: int,
+        overwrite: bool,
+        suffix: str,
+        write_image: Callable[[Path, np.ndarray], None],
+        value_range: tuple[float, float] | None,
+    ):
+        super().__init__(path, height, width, overwrite)
+        self._suffix = suffix
+        self._write_image = write_image
+        self._value_range = value_range
+        self._part = part_path(path)
+        self._part.mkdir()
+
+    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+        if self._value_range is not None:
+            values, clipped = _counts(values, self._value_range)
+            self.clipped += clipped
+        self._write_image(_frame_path(self._part, self.frame_count, self._suffix), values)
+
+    def _finish(self) -> None:
+        publish(self._part, self.path, self._overwrite)
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._part, ignore_errors=True)
+
+
+class _VideoSink(DepthSink):
+    """What the two formats written through `video.VideoWriter` share; it has its own temporary file."""
+
+    _writer: Any
+
+    def _finish(self) -> None:
+        self._writer.close()
+
+    def _discard(self) -> None:
+        self._writer.abort()
+
+
+class _MkvSink(_VideoSink):
+    def __init__(self, path: Path, height: int, width: int, overwrite: bool, fps: Fraction | float, value_range: tuple):
+        from depth_engine.video.write import VideoWriter
+
+        super().__init__(path, height, width, overwrite)
+        self._value_range = value_range
+        self._writer = VideoWriter(
+            path,
+            width=width,
+            height=height,
+            fps=as_fps(fps),
+            codec="ffv1",
+            pixel_format="gray16le",
+            overwrite=overwrite,
+        )
+
+    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+        counts, clipped = _counts(values, self._value_range)
+        self.clipped += clipped
+        self._writer.write(counts, time_s)
+
+
+class _PreviewSink(_VideoSink):
+    def __init__(
+        self,
+        path: Path,
+        height: int,
+        width: int,
+        overwrite: bool,
+        fps: Fraction | float,
+        value_range: tuple,
+        kind: str,
+        cmap: str,
+    ):
+        from depth_engine.report.colours import COLOR_MAPS
+        from depth_engine.video.write import VideoWriter
+
+        super().__init__(path, height, width, overwrite)
+        if cmap not in COLOR_MAPS:
+            raise ValueError(f"cmap: {cmap!r} is not one of {', '.join(COLOR_MAPS)}")
+        self._value_range = value_range
+        self._kind = kind
+        self._cmap = cmap
+        self._writer = VideoWriter(path, width=width, height=height, fps=as_fps(fps), codec="h264", overwrite=overwrite)
+
+    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+        from depth_engine.report.colours import colorize
+
+        lo, hi = self._value_range
+        unit = (values - np.float32(lo)) * np.float32(1 / (hi - lo))
+        self.clipped += _count_outside(values, lo, hi)
+        self._writer.write(colorize(unit, self._kind, self._cmap), time_s)
+
+
+def _write_png16(path: Path, counts: np.ndarray) -> None:
+    # Level 1: depth is smooth, higher levels take several times longer for a few per cent.
+    Image.fromarray(counts).save(path, compress_level=1)
+
+
+def _exr_writer(dtype: str) -> Callable[[Path, np.ndarray], None]:
+    import OpenEXR
+
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+
+    def write(path: Path, values: np.ndarray) -> None:
+        with np.errstate(over="ignore"):
+            stored = values.astype(dtype, copy=False)
+        if dtype == "float16" and not np.isfinite(stored).all():
+            raise ValueError(f"{path.name}: holds values above 65504, the limit of float16")
+        OpenEXR.File(header, {"Z": stored}).write(str(path))
+
+    return write
+
+
+def _frame_path(folder: Path, index: int, suffix: str) -> Path:
+    return folder / f"{index:06d}{suffix}"
+
+
+def _counts(values: np.ndarray, value_range: tuple[float, float]) -> tuple[np.ndarray, int]:
+    """uint16 counts of float32 values, and how many values were clipped."""
+    lo, hi = value_range
+    scaled = values - np.float32(lo)
+    scaled *= np.float32(MAX_COUNT / (hi - lo))
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, MAX_COUNT, out=scaled)
+    return scaled.astype(np.uint16), _count_outside(values, lo, hi)
+
+
+def _count_outside(values: np.ndarray, lo: float, hi: float) -> int:
+    # float32 bounds, as the values are: float32(0.1) is no value outside (0.1, 0.9).
+    low, high = np.float32(lo), np.float32(hi)
+    if values.min() >= low and values.max() <= high:
+        return 0
+    return int(np.count_nonzero((values < low) | (values > high)))
+
+
+def _values(counts: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """float32 values of uint16 counts; computed in float64 so that counts survive a second round."""
+    lo, hi = value_range
+    return (lo + counts * ((hi - lo) / MAX_COUNT)).astype(np.float32)
+
+
+def as_read_back(values: np.ndarray, value_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """float32 values as mkv and png16 give them back: rounded to the nearest of their 65,536 counts."""
+    return _values(_counts(values, value_range)[0], value_range)
+
+
+# -------------------------------------------------------------------------------------------------------- readers
+
+
+def iter_depth(path: str | Path, *, value_range: tuple[float, float] | None = None) -> Iterator[np.ndarray]:
+    """Read a depth file or folder frame by frame.
+
+    If it has a sidecar, its frame count and size are held against it.
+
+    Args:
+        path: A file or folder named as `depth_path` does.
+        value_range: What the counts of mkv and png16 stand for; taken from the sidecar where there is one, else
+            needed. Has no meaning for npy and exr.
+
+    Returns:
+        Iterator over float32 `[H, W]` in the original value range.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or does not match its sidecar (while iterating; names file and frame), the
+            value range is missing or contradicts the sidecar, or the format is the coloured mp4.
+    """
+    path = Path(path)
+    base, format = split_depth_path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such depth file")
+    if format == "mp4":
+        raise ValueError(f"{path}: a coloured preview cannot be read back as depth; use npy, mkv, png16 or exr")
+    sidecar = read_sidecar(sidecar_path(base)) if sidecar_path(base).exists() else None
+    if format in COUNT_FORMATS:
+        value_range = _resolve_range(path, value_range, sidecar)
+    return _checked(path, _READERS[format](path, value_range), sidecar)
+
+
+def _resolve_range(path: Path, given: tuple[float, float] | None, sidecar: dict | None) -> tuple[float, float]:
+    stated = None if sidecar is None else tuple(sidecar["value_range"])
+    if given is not None:
+        check_range(given)
+    if given is None and stated is None:
+        raise ValueError(f"{path}: without its sidecar value_range is needed, such as (0, 1) for relative depth")
+    if given is not None and stated is not None and tuple(given) != stated:
+        raise ValueError(f"value_range: {tuple(given)} contradicts {stated} in the sidecar of {path}")
+    return stated or given  # pyright: ignore[reportReturnType]
+
+
+def _checked(path: Path, frames: Iterator[np.ndarray], sidecar: dict | None) -> Iterator[np.ndarray]:
+    """Pass frames on; raise where they differ in size, or from what the sidecar says."""
+    shape = None if sidecar is None else (sidecar["height"], sidecar["width"])
+    count = 0
+    for frame in frames:
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise ValueError(f"{path}: frame {count} has shape {frame.shape}, expected {shape}")
+        yield frame
+        count += 1
+    if count == 0:
+        raise ValueError(f"{path}: holds no frame")
+    if sidecar is not None and count != sidecar["frame_count"]:
+        raise ValueError(f"{path}: ends after frame {count - 1}, its sidecar says {sidecar['frame_count']} frames")
+
+
+def _read_npy(path: Path, _: object) -> Iterator[np.ndarray]:
+    # Plain reads, no memory map: mapped pages would count as this process's memory and grow with the clip.
+    with open(path, "rb") as file:
+        try:
+            np.lib.format.read_magic(file)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        except ValueError as error:
+            raise ValueError(f"{path}: not an npy file: {error}") from error
+        if len(shape) != 3 or fortran_order or dtype not in (np.dtype("<f4"), np.dtype("<f2")):
+            raise ValueError(f"{path}: holds {dtype} {shape}, not float32 or float16 [T, H, W] in C order")
+        frame = np.empty(shape[1:], dtype)
+        for index in range(shape[0]):
+            if file.readinto(frame.data) != frame.nbytes:
+                raise ValueError(f"{path}: cut off within frame {index} of {shape[0]}")
+            yield frame.astype(np.float32)
+
+
+def _read_mkv(path: Path, value_range: tuple[float, float]) -> Iterator[np.ndarray]:
+    from depth_engine.video.probe import DecodeError
+    from depth_engine.video.read import read_gray16
+
+    try:
+        for counts in read_gray16(path):
+            yield _values(counts, value_range)
+    except DecodeError as error:  # names file and frame
+        raise ValueError(str(error)) from error
+
+
+def _read_png16(folder: Path, value_range: tuple[float, float]) -> Iterator[np.ndarray]:
+    for index, path in _numbered(folder, ".png"):
+        try:
+            with Image.open(path) as image:
+                if image.mode != "I;16":
+                    raise ValueError(f"is {image.mode}, not 16-bit grey")
+                counts = np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{folder}: frame {index} ({path.name}) cannot be read: {error}") from error
+        yield _values(counts, value_range)
+
+
+def _read_exr(folder: Path, _: object) -> Iterator[np.ndarray]:
+    import OpenEXR
+
+    for index, path in _numbered(folder, ".exr"):
+        try:
+            with OpenEXR.File(str(path)) as image:
+                channels = image.channels()
+                if list(channels) != ["Z"]:
+                    raise ValueError(f"has channels {', '.join(channels)}, not Z")
+                values = channels["Z"].pixels.astype(np.float32)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder}: frame {index} ({path.name}) cannot be read: {error}") from error
+        yield values
+
+
+_READERS: dict[str, Callable[[Path, Any], Iterator[np.ndarray]]] = {
+    "npy": _read_npy,
+    "mkv": _read_mkv,
+    "png16": _read_png16,
+    "exr": _read_exr,
+}
+
+
+def _numbered(folder: Path, suffix: str) -> Iterator[tuple[int, Path]]:
+    """000000, 000001, ... without a gap."""
+    count = sum(entry.suffix == suffix for entry in folder.iterdir())
+    for index in range(count):
+        path = _frame_path(folder, index, suffix)
+        if not path.exists():
+            raise ValueError(f"{folder}: frame {index} ({path.name}) is missing")
+        yield index, path

@@ -1,0 +1,1 @@
+"""The cameras of a clip, and its depth in their unit."""

@@ -1,0 +1,223 @@
+"""Cameras of a clip, and its depth in their unit: what `novel-view poses` finds and keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depth_engine.geometry.cameras import Camera
+from depth_engine.geometry.placement import Placement
+from depth_engine.runs.atomic import part_path, refuse_existing
+
+FORMAT = "novel-view poses 1"
+METHODS = ("colmap", "odometry")
+
+
+@dataclass(frozen=True)
+class PoseResult:
+    """Cameras of every frame of a take, and the map from its depth's values to their unit.
+
+    The unit is the metre where the depth is metric; else the median distance of the points is 1.
+
+    Attributes:
+        method: `colmap` or `odometry`.
+        height: Of the clip's pictures.
+        width: Of the clip's pictures.
+        K: Intrinsics `[3, 3]` in pixels of the clip.
+        fov_by: Where K comes from: `given`, `found`, or `assumed` where the clip did not tell it.
+        world_from_camera: float64 `[T, 4, 4]`, OpenCV axes; those that are not registered lie between their neighbours.
+        times_s: float64 `[T]`, when the frames are shown.
+        registered: Indices of the frames whose camera was found, rising.
+        depth_kind: Of the depth: `disparity`, `depth` or `metric`.
+        scale: See `placement.Placement`.
+        shift: See `placement.Placement`.
+        alignment_error: Median of |depth / depth of the points - 1|.
+        reprojection_px: Mean distance, in pixels of the clip, of points from where they were seen.
+        points: `[M, 3]` of the scene.
+        colors: uint8 `[M, 3]` of the points.
+    """
+
+    method: str
+    height: int
+    width: int
+    K: np.ndarray
+    fov_by: str
+    world_from_camera: np.ndarray
+    times_s: np.ndarray
+    registered: tuple[int, ...]
+    depth_kind: str
+    scale: float
+    shift: float
+    alignment_error: float
+    reprojection_px: float
+    points: np.ndarray
+    colors: np.ndarray
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of the take."""
+        return len(self.world_from_camera)
+
+    @property
+    def interpolated(self) -> tuple[int, ...]:
+        """Frames whose camera was not found."""
+        found = set(self.registered)
+        return tuple(index for index in range(self.frame_count) if index not in found)
+
+    @property
+    def placement(self) -> Placement:
+        """From the depth's values to planar depth in the poses' unit."""
+        return Placement(self.depth_kind, self.scale, self.shift, "poses")
+
+    def camera(self, index: int) -> Camera:
+        """The camera of a frame.
+
+        Raises:
+            ValueError: The poses end before it.
+        """
+        if not 0 <= index < self.frame_count:
+            raise ValueError(f"poses: there are {self.frame_count} cameras, none for frame {index}; make them anew")
+        return Camera(self.K, self.world_from_camera[index], self.height, self.width)
+
+    def report(self) -> list[str]:
+        """What was found, for a person."""
+        positions = self.world_from_camera[:, :3, 3]
+        length = float(np.linalg.norm(np.diff(positions, axis=0), axis=1).sum())
+        unit = "m" if self.depth_kind == "metric" else "times the median distance of the points"
+        fov_deg = float(np.degrees(2 * np.arctan(self.height / 2 / self.K[1, 1])))
+        lines = [
+            f"{len(self.registered)} of {self.frame_count} frames registered ({self.method})",
+            f"{len(self.points)} points, {self.reprojection_px:.2f} px mean reprojection error",
+            f"field of view {fov_deg:.1f} degrees (focal length {self.K[1, 1]:.1f} px), {self.fov_by}",
+            f"the camera's way is {length:.3g} {unit}",
+            f"depth fits the points within {100 * self.alignment_error:.1f} % (median)",
+        ]
+        if self.interpolated:
+            lines.append(f"cameras of {len(self.interpolated)} frames were put between their neighbours")
+        return lines
+
+    def save(self, path: Path, overwrite: bool = False) -> Path:
+        """Write to a `.json` file, whole or not at all.
+
+        Raises:
+            FileExistsError: It exists and `overwrite` is off.
+        """
+        refuse_existing(path, overwrite)
+        part = part_path(path)
+        part.write_text(json.dumps(self._plain()) + "\n")
+        os.replace(part, path)
+        return path
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "method": self.method,
+            "height": self.height,
+            "width": self.width,
+            "K": self.K.tolist(),
+            "fov_by": self.fov_by,
+            "depth_kind": self.depth_kind,
+            "scale": self.scale,
+            "shift": self.shift,
+            "alignment_error": self.alignment_error,
+            "reprojection_px": self.reprojection_px,
+            "registered": list(self.registered),
+            "interpolated": list(self.interpolated),
+            "times_s": self.times_s.tolist(),
+            "world_from_camera": self.world_from_camera.tolist(),
+            "points": np.round(self.points, 6).tolist(),
+            "colors": self.colors.tolist(),
+        }
+
+
+def load_poses(path: str | Path) -> PoseResult:
+    """Read what `PoseResult.save` wrote.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no such file, or broken; the message says what.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"poses: {path} does not exist; make it by: novel-view poses INPUT -o {path.name}")
+    try:
+        held = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"poses: {path} is no JSON ({error})") from error
+    if not isinstance(held, dict) or held.get("format") != FORMAT:
+        raise ValueError(f"poses: {path} was not written by novel-view poses (format {FORMAT!r} is read)")
+    try:
+        result = PoseResult(
+            method=str(held["method"]),
+            height=int(held["height"]),
+            width=int(held["width"]),
+            K=np.array(held["K"], dtype=np.float64),
+            fov_by=str(held["fov_by"]),
+            world_from_camera=np.array(held["world_from_camera"], dtype=np.float64),
+            times_s=np.array(held["times_s"], dtype=np.float64),
+            registered=tuple(int(index) for index in held["registered"]),
+            depth_kind=str(held["depth_kind"]),
+            scale=float(held["scale"]),
+            shift=float(held["shift"]),
+            alignment_error=float(held["alignment_error"]),
+            reprojection_px=float(held["reprojection_px"]),
+            points=np.array(held["points"], dtype=np.float64).reshape(-1, 3),
+            colors=np.array(held["colors"], dtype=np.uint8).reshape(-1, 3),
+        )
+    except KeyError as error:
+        raise ValueError(f"poses: {path}: {error.args[0]} is missing") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"poses: {path} is broken ({error})") from error
+    _check(path, result)
+    return result
+
+
+def _check(path: Path, poses: PoseResult) -> None:
+    count = len(poses.times_s)
+    wanted = {"K": (3, 3), "world_from_camera": (count, 4, 4), "times_s": (count,), "colors": poses.points.shape}
+    for name, shape in wanted.items():
+        value = getattr(poses, name)
+        if value.shape != shape or not np.isfinite(value).all() or not count:
+            raise ValueError(f"poses: {path}: {name} is not finite numbers of shape {list(shape)}")
+    if not np.isfinite([poses.scale, poses.shift]).all() or poses.scale <= 0:
+        raise ValueError(f"poses: {path}: scale {poses.scale} and shift {poses.shift} are no map of depth")
+
+
+def between(found: dict[int, np.ndarray], times_s: np.ndarray) -> np.ndarray:
+    """Poses of all frames from those of some: turned evenly about one axis (slerp), moved on a line.
+
+    Before the first and after the last the camera stands.
+
+    Args:
+        found: Frame index -> pose `[4, 4]`.
+        times_s: `[T]`.
+
+    Returns:
+        `[T, 4, 4]`.
+    """
+    indices = sorted(found)
+    result = np.empty((len(times_s), 4, 4))
+    for frame, time_s in enumerate(times_s):
+        after = int(np.searchsorted(indices, frame))
+        first, second = indices[max(after - 1, 0)], indices[min(after, len(indices) - 1)]
+        span = times_s[second] - times_s[first]
+        result[frame] = mixed(found[first], found[second], float((time_s - times_s[first]) / span) if span else 0.0)
+    result[indices] = [found[index] for index in indices]
+    return result
+
+
+def mixed(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """The pose `[4, 4]` that is a share, 0 to 1, of the way from the first to the second."""
+    import cv2
+
+    share = min(max(share, 0.0), 1.0)
+    turn = cv2.Rodrigues(first[:3, :3].T @ second[:3, :3])[0]
+    pose = np.eye(4)
+    pose[:3, :3] = first[:3, :3] @ cv2.Rodrigues(share * turn)[0]
+    pose[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
+    return pose

@@ -1,0 +1,1 @@
+"""Every network that gives depth, and where its weights come from."""

@@ -1,0 +1,48 @@
+"""The size that a model works at: frames shrunk to it, depth brought back from it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ModelSize(NamedTuple):
+    """Source size and the size that the model works at, in pixels; `shrink` and `restore` undo each other's size."""
+
+    height: int
+    width: int
+    model_height: int
+    model_width: int
+
+    def shrink(self, rgb: Tensor) -> Tensor:
+        """uint8 or float RGB `[T, 3, height, width]` -> `[T, 3, model_height, model_width]`, antialiased."""
+        if (self.height, self.width) == (self.model_height, self.model_width):
+            return rgb
+        return F.interpolate(rgb, (self.model_height, self.model_width), mode="bilinear", antialias=True)
+
+    def restore(self, depth: Tensor) -> Tensor:
+        """Depth `[T, model_height, model_width]` -> `[T, height, width]`."""
+        if (self.height, self.width) == (self.model_height, self.model_width):
+            return depth
+        return F.interpolate(depth.unsqueeze(1), (self.height, self.width), mode="bilinear").squeeze(1)
+
+
+def fit_size(height: int, width: int, multiple: int, max_res: int | None) -> ModelSize:
+    """The size to run the model at: longest side at most `max_res`, both sides multiples of `multiple`.
+
+    Args:
+        height: Source height in pixels.
+        width: Source width in pixels.
+        multiple: What the model's sides must be divisible by.
+        max_res: Longest side in pixels, or None to keep the source's.
+    """
+    scale = min(1.0, max_res / max(height, width)) if max_res else 1.0
+
+    def side(length: int) -> int:
+        rounded = max(1, round(length * scale / multiple)) * multiple
+        # Rounding up must not pass the limit that the caller set, unless one multiple already does.
+        return rounded - multiple if max_res and rounded > max(max_res, multiple) else rounded
+
+    return ModelSize(height, width, side(height), side(width))

@@ -1,0 +1,1 @@
+"""One resumable run: work folder, lock, atomic outputs, background threads."""

@@ -1,0 +1,125 @@
+"""The part of a source that a run takes: which frames, at which rate, with how much of its sound."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import KW_ONLY, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from depth_engine.video.frame import Frame
+from depth_engine.video.probe import VideoInfo, as_frame_rate
+from depth_engine.video.read import probe, read_frames
+
+TAKE_FIELDS = ("start_s", "end_s", "fps", "max_frames")
+
+
+@dataclass(frozen=True)
+class Take:
+    """What is read of a source.
+
+    Attributes:
+        source: Video file, image folder or pattern.
+        start_s: Start of the part to take, seconds.
+        end_s: End of the part to take, seconds.
+        fps: Frame rate to reduce to.
+        max_frames: Frames to take at the most.
+    """
+
+    source: str | Path
+    _: KW_ONLY
+    start_s: float | None = None
+    end_s: float | None = None
+    fps: float | None = None
+    max_frames: int | None = None
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames to take."""
+        return read_frames(
+            self.source, start_s=self.start_s, end_s=self.end_s, fps=self.fps, max_frames=self.max_frames
+        )
+
+    def expected_frames(self, info: VideoInfo) -> int | None:
+        """How many frames that will be, as far as the file says."""
+        rate = float(info.fps)
+        if info.frame_count is None:
+            return self.max_frames
+        first = max(0.0, self.start_s or 0.0)
+        last = min(info.frame_count / rate, self.end_s if self.end_s is not None else float("inf"))
+        count = max(0.0, last - first) * min(rate, self.fps or rate)
+        return min(max(1, round(count)), self.max_frames or round(count) or 1)
+
+    def rate(self, info: VideoInfo) -> Fraction:
+        """Frames per second of what is taken."""
+        return info.fps if self.fps is None else min(as_frame_rate(self.fps), info.fps)
+
+    def sound_end_s(self, info: VideoInfo) -> float | None:
+        """Where the sound ends: with the frames, in seconds of the source."""
+        if self.max_frames is None:
+            return self.end_s
+        last_s = (self.start_s or 0.0) + self.max_frames / float(self.rate(info))
+        return last_s if self.end_s is None else min(last_s, self.end_s)
+
+    def identity(self, info: VideoInfo) -> dict[str, Any]:
+        """What must be the same for a run to go on. Plain data."""
+        return {
+            "source": str(Path(self.source).resolve()),
+            "source_fingerprint": _fingerprint(Path(self.source)),
+            "picture": f"{info.width}x{info.height}",
+            **{name: getattr(self, name) for name in TAKE_FIELDS},
+        }
+
+
+def check_source(take: Take) -> VideoInfo:
+    """Probe the source and check what is to be taken of it, before anything heavy loads.
+
+    Raises:
+        ValueError: The source is no readable clip, or nothing would be taken of it.
+    """
+    info = probe(take.source)
+    for name in ("start_s", "end_s", "fps"):
+        value = getattr(take, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name.removesuffix('_s')}: {value} is not accepted; give a number")
+    if take.start_s is not None and take.start_s < 0:
+        raise ValueError(f"start: {take.start_s:g} is not accepted; give seconds from 0 up")
+    if take.end_s is not None and take.end_s <= (take.start_s or 0):
+        raise ValueError(f"end: {take.end_s:g} is not after the start ({take.start_s or 0:g} s)")
+    if take.start_s and info.duration_s is not None and take.start_s >= info.duration_s:
+        raise ValueError(f"start: {take.start_s:g} s is past the end of {take.source} ({info.duration_s:.2f} s)")
+    if take.fps is not None and (take.fps <= 0 or as_frame_rate(take.fps) <= 0):  # so few round to 0
+        raise ValueError(f"fps: {take.fps:g} is not accepted; give frames per second above 0")
+    if take.max_frames is not None and take.max_frames < 1:
+        raise ValueError(f"max-frames: {take.max_frames} is not accepted; give a number of frames from 1 up")
+    if take.start_s or take.end_s is not None:
+        with closing(take.frames()) as frames:  # type: ignore[type-var]
+            next(frames, None)  # raises if no frame lies there
+    return info
+
+
+def check_same_run(held: Mapping[str, Any] | None, wanted: Mapping[str, Any], where: Path) -> None:
+    """Compare a run with the one that is to be resumed.
+
+    Raises:
+        ValueError: Names the first thing that differs.
+    """
+    differing = [] if held is None else [key for key in wanted if held.get(key) != wanted[key]]
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"resume: the run in {where} had {key} {(held or {}).get(key)}, not {wanted[key]}; "
+            "give the same clip and settings, or --overwrite to start anew"
+        )
+
+
+def _fingerprint(source: Path) -> str:
+    """A hash of name, size and time of a file, or of the files beside a sequence's pictures."""
+    folder = source if source.is_dir() else source.parent
+    paths = [source] if source.is_file() else sorted(path for path in folder.iterdir() if path.is_file())
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -1,0 +1,331 @@
+"""depth-engine end to end, in process, on clips with sound and rotation; error texts and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from depth_engine import DepthEngine, DepthVideo
+from depth_engine.cli.main import main
+from depth_engine.models.loading import resolve_checkpoint
+from depth_engine.models.svd.windows import plan
+from depth_engine.settings import choose_settings
+from depth_engine.video.ffmpeg_process import find_ffmpeg
+from depth_engine.video.read import probe, read_frames
+
+FORMATS = "mkv,npy,png16,exr,mp4"
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    """Run the real ffmpeg."""
+    subprocess.run([find_ffmpeg(), "-v", "error", "-y", *map(str, arguments)], check=True)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96x64, 24 frames, with sound."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=1")
+    sound = ("-f", "lavfi", "-i", "sine=d=1")
+    ffmpeg(*picture, *sound, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac", "-shortest", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rotated(clip: Path) -> Path:
+    """The same with a display rotation of 90 degrees: shown as 64x96."""
+    path = clip.with_name("a name with 100% spaces & 'quotes'.mp4")
+    ffmpeg("-display_rotation", "90", "-i", clip, "-c", "copy", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def result_folder(clip: Path, rotated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both clips estimated in one run, all formats."""
+    folder = tmp_path_factory.mktemp("out")
+    done = run("estimate", clip, rotated, "-o", folder, "--format", FORMATS)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run the command in process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def error_line(*arguments: str | Path, code: int = 2) -> str:
+    """The one line that a bad request gets."""
+    done = run(*arguments)
+    assert done.exit_code == code, done.output
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.output
+    return lines[0]
+
+
+def test_results_are_whole(result_folder: Path, clip: Path, rotated: Path) -> None:
+    for source, size in ((clip, (64, 96)), (rotated, (96, 64))):
+        folder = result_folder / source.stem
+        names = {path.name for path in folder.iterdir()}
+        assert names == {
+            "depth.mkv",
+            "depth.npy",
+            "depth_png16",
+            "depth_exr",
+            "depth.mp4",
+            "depth.json",
+            "preview.mp4",
+            "report.html",
+        }
+        exact = DepthVideo.load(folder / "depth.npy")
+        assert exact.values.shape == (24, *size)
+        assert exact.kind == "disparity"
+        assert exact.values.std() > 0.01
+        for name, tolerance in (("depth.mkv", 1 / 65535), ("depth_png16", 1 / 65535), ("depth_exr", 0)):
+            assert np.abs(DepthVideo.load(folder / name).values - exact.values).max() <= tolerance
+        preview = probe(folder / "preview.mp4")
+        assert (preview.width, preview.height) == (2 * size[1], size[0])
+        assert preview.has_audio
+        assert preview.frame_count == 24
+
+
+def test_sidecar_reproduces_the_run(result_folder: Path, clip: Path, tmp_path: Path) -> None:
+    folder = result_folder / clip.stem
+    sidecar = json.loads((folder / "depth.json").read_text())
+    assert sidecar["frame_count"] == 24
+    assert sidecar["checkpoint"]["name"] == "bundled"
+    assert len(sidecar["checkpoint"]["sha256"]) == 64
+    assert sidecar["shots"] == [0]
+    assert sidecar["source"] == str(clip)
+    done = run("estimate", clip, "-o", tmp_path, "--config", folder / "depth.json", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert done.output == ""
+    # One input or several, the same bytes.
+    assert (tmp_path / clip.stem / "depth.mkv").read_bytes() == (folder / "depth.mkv").read_bytes()
+
+
+def test_report_is_self_contained(result_folder: Path, rotated: Path) -> None:
+    page = (result_folder / rotated.stem / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert "https://" not in page
+    assert page.count("<video") == 2
+    assert "&#x27;quotes&#x27;" in page or "&#39;quotes&#39;" in page
+    assert "strategy" in page and "<svg" in page
+
+
+def test_command_gives_what_the_library_gives(result_folder: Path, clip: Path) -> None:
+    engine = DepthEngine.from_pretrained("bundled", device="cpu")
+    frames = np.stack([frame.rgb for frame in read_frames(clip)])
+    library = engine.estimate(frames)
+    assert np.array_equal(library.values, np.load(result_folder / clip.stem / "depth.npy"))
+    from_file = engine.estimate(clip)
+    assert np.array_equal(library.values, from_file.values)
+    assert from_file.fps == 24
+
+
+def test_frame_timing_of_the_source_is_kept(tmp_path: Path) -> None:
+    source = tmp_path / "vfr.mkv"
+    # Every third frame dropped, the others keep their times.
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=24:d=1")
+    ffmpeg(*picture, "-vf", "select='mod(n,3)'", "-fps_mode", "passthrough", "-c:v", "ffv1", source)
+    times_s = [frame.time_s for frame in read_frames(source)]
+    assert len({round(b - a, 3) for a, b in zip(times_s, times_s[1:], strict=False)}) > 1
+    done = run("estimate", source, "-o", tmp_path / "out", "--no-shots", "--quiet")
+    assert done.exit_code == 0, done.output
+    for name in ("preview.mp4", "depth.mkv"):
+        written = [frame.time_s for frame in read_frames(tmp_path / "out" / "vfr" / name)] if "mp4" in name else None
+        if written:
+            assert np.allclose(written, times_s, atol=1e-3)
+    assert np.allclose(json.loads((tmp_path / "out/vfr/depth.json").read_text())["times_s"], times_s, atol=1e-6)
+
+
+def test_trimming_and_frame_rate(clip: Path, tmp_path: Path) -> None:
+    done = run("estimate", clip, "-o", tmp_path, "--start", "0.25", "--end", "0.75", "--fps", "12", "--quiet")
+    assert done.exit_code == 0, done.output
+    depth = DepthVideo.load(tmp_path / "clip")
+    assert len(depth) == 6
+    assert depth.times_s[0] < 1 / 12
+    preview = probe(tmp_path / "clip" / "preview.mp4")
+    assert preview.duration_s is not None and preview.duration_s < 0.65, "the sound is trimmed alike"
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_clips_up_to_a_window_work(tmp_path: Path, count: int) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(count):
+        picture = np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"{index:04d}.png")
+    done = run("estimate", folder, "-o", tmp_path / "out", "--format", "npy", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert np.load(tmp_path / "out" / "frames" / "depth.npy").shape == (count, 16, 16)
+
+
+def test_a_very_wide_frame_works(tmp_path: Path) -> None:
+    source = tmp_path / "wide.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=7680x32:r=24", "-frames:v", "2", "-c:v", "ffv1", source)
+    done = run("estimate", source, "-o", tmp_path / "out", "--format", "npy", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert np.load(tmp_path / "out" / "wide" / "depth.npy").shape == (2, 32, 7680)
+
+
+def test_a_pipe_works(clip: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["estimate", "-", "-o", str(tmp_path), "--quiet"], input=clip.read_bytes())
+    assert done.exit_code == 0, done.output
+    assert len(DepthVideo.load(tmp_path / "stdin")) == 24
+
+
+def test_dry_run_writes_nothing(clip: Path, tmp_path: Path) -> None:
+    done = run("estimate", clip, "-o", tmp_path / "out", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "out").exists()
+    settings = choose_settings(resolve_checkpoint("bundled").spec)
+    windows = len(list(plan(24, settings.window, settings.stride, settings.layout)))
+    for word in ("frames    24", f"windows   {windows} or more", "time      about", "MiB"):
+        assert word in done.output
+
+
+def test_models_and_info(clip: Path, result_folder: Path) -> None:
+    models = run("models").output
+    for word in ("bundled", "chronodepth", "depthcrafter", "MIT", "research only", "Apache-2.0"):
+        assert word in models
+    assert "96x64" in run("info", clip).output
+    for target in ("", "depth.mkv", "depth.npy", "depth.json"):
+        shown = run("info", result_folder / "clip" / target)
+        assert "disparity" in shown.output, shown.output
+    assert error_line("info", "no-such-file.mp4")
+
+
+def test_existing_results_are_kept(result_folder: Path, clip: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (result_folder / "clip").iterdir()}
+    assert "--overwrite" in error_line("estimate", clip, "-o", result_folder, "--format", FORMATS)
+    done = run("estimate", clip, "-o", result_folder, "--format", FORMATS, "--resume")
+    assert done.exit_code == 0, "a finished run is resumed by doing nothing"
+    assert {path: path.stat().st_mtime_ns for path in (result_folder / "clip").iterdir()} == before
+
+
+def test_results_in_one_folder_belong_together(clip: Path, tmp_path: Path) -> None:
+    """Other formats are not added to finished results behind the sidecar's back, and none outlives its run."""
+    first = ("estimate", clip, "-o", tmp_path, "--quiet", "--max-frames", "4")
+    assert run(*first, "--format", "npy,png16").exit_code == 0
+    assert "exists" in error_line(*first, "--format", "mkv", "--resume")
+    assert run(*first, "--format", "mkv", "--overwrite").exit_code == 0
+    names = {path.name for path in (tmp_path / "clip").iterdir()}
+    assert names == {"depth.mkv", "depth.json", "preview.mp4", "report.html"}
+
+
+def test_a_source_that_breaks_off_keeps_what_could_be_read(clip: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=24:d=3", "-c:v", "ffv1", "-g", "1", whole)
+    broken = tmp_path / "broken.mkv"
+    broken.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.6)])
+    done = run("estimate", broken, clip, "-o", tmp_path / "out", "--quiet")
+    assert done.exit_code == 1
+    assert "broken.mkv" in done.stderr and "frame" in done.stderr
+    depth = DepthVideo.load(tmp_path / "out" / "broken")
+    assert 30 <= len(depth) <= 60
+    assert any("broke off" in note for note in depth.meta["notes"])
+    again = run("estimate", broken, "-o", tmp_path / "out", "--quiet", "--resume")
+    assert again.exit_code == 1 and "broken.mkv" in again.stderr, "it is not whole because it is finished"
+    assert len(DepthVideo.load(tmp_path / "out" / "clip")) == 24, "the other input is done all the same"
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(40_000, []), (800_000, [".work"])])
+def test_writing_that_fails_leaves_no_half_result(clip: Path, tmp_path: Path, limit: int, kept: list[str]) -> None:
+    """A limit on file size stands for a full disk, met before the first window is kept, or after a few.
+
+    A window's carry takes 689,448 bytes here, the depth of all 48 frames 1,179,648.
+    """
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "from depth_engine.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    import sys
+
+    twice = tmp_path / "twice.mp4"
+    ffmpeg("-stream_loop", "1", "-i", clip, "-c", "copy", twice)
+    arguments = ["estimate", str(twice), "-o", str(tmp_path), "--quiet", "--format", "npy"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    left = [path.name for path in tmp_path.glob("twice/*")]
+    assert left == kept, "nothing under a finished name"
+    again = run("estimate", twice, "-o", tmp_path, "--quiet", "--format", "npy", "--resume")
+    assert again.exit_code == 0, again.output
+    assert len(np.load(tmp_path / "twice" / "depth.npy")) == 48
+
+
+BAD_OPTIONS = [
+    (("--window", "0"), "window: 0"),
+    (("--window", "4", "--stride", "5"), "stride: 5 is larger than the window (4)"),
+    (("--steps", "0"), "steps: 0"),
+    (("--strategy", "contxt"), "did you mean 'context'"),
+    (("--flow", "--strategy", "replacement"), "flow: True is not accepted with strategy 'replacement'"),
+    (("--sampler", "heun"), "sampler: 'heun' is not known"),
+    (("--model", "chronodeph"), "did you mean 'chronodepth'"),
+    (("--model", "./no/such/folder"), "no such folder: ./no/such/folder"),
+    (("--format", "tiff"), "--format: 'tiff' is not known; accepted: "),
+    (("--device", "tpu"), "device: 'tpu'"),
+    (("--dtype", "int8"), "dtype: 'int8'"),
+    (("--sigmas", "a,b"), "--sigmas: 'a,b'"),
+    (("--sigmas", "1,5"), "falling"),
+    (("--seed", "-1"), "seed: -1"),
+    (("--start", "-1"), "start: -1"),
+    (("--start", "5"), "past the end"),
+    (("--start", "0.5", "--end", "0.4"), "end: 0.4 is not after the start"),
+    (("--start", "0.51", "--end", "0.52"), "no frame lies between 0.51 s and 0.52 s"),
+    (("--fps", "0"), "fps: 0"),
+    (("--fps", "1e-9"), "fps: 1e-09 is not accepted"),
+    (("--max-res", "3"), "max_res: 3"),
+    (("--overwrite", "--resume"), "exclude each other"),
+    (("--windw", "3"), "--windw"),
+    (("--window", "three"), "three"),
+]
+
+
+@pytest.mark.parametrize(("options", "text"), BAD_OPTIONS, ids=[" ".join(options) for options, _ in BAD_OPTIONS])
+def test_bad_options_get_one_line(clip: Path, tmp_path: Path, options: tuple[str, ...], text: str) -> None:
+    assert text in error_line("estimate", clip, "-o", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_inputs_get_one_line(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "folder").mkdir()
+    sizes = tmp_path / "sizes"
+    sizes.mkdir()
+    Image.new("RGB", (16, 16)).save(sizes / "1.png")
+    Image.new("RGB", (16, 17)).save(sizes / "2.png")
+    ffmpeg("-f", "lavfi", "-i", "sine=d=1", tmp_path / "sound.m4a")
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:2000])
+    for name in ("none.mp4", "text.mp4", "empty.mp4", "folder", "sizes", "sound.m4a", "cut.mp4", "http://x/y.mp4"):
+        source = name if "://" in name else str(tmp_path / name)
+        line = error_line("estimate", clip, source, "-o", tmp_path / "out")
+        assert Path(name).name.removesuffix(".mp4") in line, line
+        assert not (tmp_path / "out").exists(), "no output for the good input either: nothing heavy was started"
+    both = tmp_path / "both"
+    both.mkdir()
+    Image.new("RGB", (16, 16)).save(both / "1.png")
+    assert "would hold both the source and its results" in error_line("estimate", both, "-o", tmp_path)
+    Image.new("RGB", (16, 16)).save(both / "2.png")
+    (both / "clip.mp4").write_bytes(clip.read_bytes())
+    assert "holds videos and images" in error_line("estimate", both, "-o", tmp_path / "out")
+    assert "is a pipe, which can't be read again" in error_line("estimate", "-", "-o", tmp_path / "out", "--resume")
+    assert "INPUT" in error_line("estimate", "-o", tmp_path / "out")
+    assert "-o/--output" in error_line("estimate", clip)
+    assert "would both be written" in error_line("estimate", clip, clip, "-o", tmp_path / "out")
+
+
+def test_an_output_folder_that_can_t_be_written(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "can't be written" in error_line("estimate", clip, "-o", tmp_path / "file" / "out")

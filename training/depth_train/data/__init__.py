@@ -1,0 +1,1 @@
+"""Clips from data sets on disk and from scenes, cut and recoloured for training."""

@@ -1,0 +1,77 @@
+"""TartanAir (castacks/tartanair_tools, data_type.md): simulated flights, 640x480, planar depth in metres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from depth_train.data.datasets import DatasetReader, FrameSequence, LoadedFrame, expect, pinhole, read_rgb
+
+# Sky is stored as about 10,000 m; nothing that was modelled is half as far.
+_SKY_M = 5000.0
+
+# NED (x forward, y right, z down) -> OpenCV (x right, y down, z forward), as a permutation of axes.
+_OPENCV_FROM_NED = np.eye(4)[[1, 2, 0, 3]]
+
+
+class TartanAir(DatasetReader):
+    """`<env>/{Easy,Hard}/P000/{image_left,depth_left,pose_left.txt}`; archives add a second `<env>` folder."""
+
+    name = "tartanair"
+    licence = "CC BY 4.0"
+    splits = ("all", "easy", "hard")
+
+    def sequences(self, root: Path, split: str) -> list[FrameSequence]:
+        """List flights with pictures, depth and poses."""
+        found = []
+        for poses in sorted(root.rglob("pose_left.txt")):
+            folder = poses.parent
+            if split != "all" and folder.parent.name.lower() != split:
+                continue
+            matrices = _read_poses(poses)
+            frames, numbers = [], []
+            for index, pose in enumerate(matrices):
+                rgb = folder / "image_left" / f"{index:06d}_left.png"
+                depth = folder / "depth_left" / f"{index:06d}_left_depth.npy"
+                if rgb.is_file() and depth.is_file():
+                    frames.append((rgb, depth, pose))
+                    numbers.append(index)
+            if frames:
+                found.append(FrameSequence(str(folder.relative_to(root)), tuple(frames), tuple(numbers)))
+        expect(self, found, "<env>/{Easy,Hard}/P000 with image_left/, depth_left/ and pose_left.txt", root)
+        return found
+
+    def load(self, sequence: FrameSequence, index: int) -> LoadedFrame:
+        """Read a picture, its depth and its pose."""
+        rgb_path, depth_path, pose = sequence.frames[index]
+        rgb = read_rgb(rgb_path)
+        depth_m = np.load(depth_path, allow_pickle=False).astype(np.float32)
+        valid = np.isfinite(depth_m) & (depth_m > 0)
+        depth_m = np.where(depth_m >= _SKY_M, np.float32(np.inf), depth_m)
+        height, width = rgb.shape[:2]
+        # A field of view of 90 degrees: half a width of focal length (320 px at 640x480).
+        K = pinhole(width / 2, width / 2, width / 2, height / 2)
+        return LoadedFrame(rgb, depth_m, valid, K, pose)
+
+
+def _read_poses(path: Path) -> np.ndarray:
+    """World from camera in OpenCV axes, `[N, 4, 4]`, of lines `tx ty tz qx qy qz qw` in NED."""
+    try:
+        rows = np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"tartanair: {path}: {error}") from error
+    if rows.shape[1] != 7:
+        raise ValueError(f"tartanair: {path}: {rows.shape[1]} numbers in a line; expected tx ty tz qx qy qz qw")
+    x, y, z, w = (rows[:, 3:] / np.linalg.norm(rows[:, 3:], axis=1, keepdims=True)).T
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3, :3] = np.stack(
+        [
+            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=-1),
+            np.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], axis=-1),
+            np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], axis=-1),
+        ],
+        axis=-2,
+    )
+    poses[:, :3, 3] = rows[:, :3]
+    return _OPENCV_FROM_NED @ poses @ _OPENCV_FROM_NED.T

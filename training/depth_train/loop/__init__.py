@@ -1,0 +1,1 @@
+"""The training loop: what drives it, divides it and shows it."""

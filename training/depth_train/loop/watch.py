@@ -1,0 +1,146 @@
+"""What a run shows while it goes: a bar or lines, TensorBoard's curves and pictures, held-out scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from depth_train.checkpoints.state import Progress
+from depth_train.config import Stage, TrainConfig
+from depth_train.scenes.procedural.clips import make_clips
+from depth_train.score import MAX_DEPTH_M
+
+_EVERY = 50  # steps between lines and points of the curves
+_FRAMES = 8  # of a validation clip
+# Of the validation scenes: those from 0 up, on which `depth-train score` reports, must choose nothing.
+_FIRST_SEED = 1000
+
+
+class Watch:
+    """Reports of the main process; another process's does nothing.
+
+    Args:
+        config: The run.
+        device: Where held-out scores are computed.
+        log_folder: Where TensorBoard's logs go; None: nowhere.
+        report: Takes lines of text.
+        bar: Show a bar in place of a line every 50 steps.
+        budget_minutes: Length of the bar, where the clock decides.
+        began: Where a resumed run stood; None: at the beginning.
+        enabled: Whether this is the main process.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        device: torch.device,
+        log_folder: Path | None,
+        report: Callable[[str], None],
+        *,
+        bar: bool,
+        budget_minutes: float | None,
+        began: Progress | None = None,
+        enabled: bool,
+    ) -> None:
+        self._config, self._device, self._report, self._enabled = config, device, report, enabled
+        self._budget_minutes = budget_minutes
+        self._losses: list[float] = []
+        self._waited_s, self._minutes = 0.0, began.minutes if began else 0.0
+        self._show_rest: Callable[[], None] | None = None  # steps since the last line
+        self._writer: Any = None
+        if log_folder is not None and enabled:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # Points of steps that a kill undid are taken back.
+            self._writer = SummaryWriter(str(log_folder), purge_step=began.step if began else None)
+        self._bar: Any = None
+        if bar and enabled:
+            by_clock = budget_minutes is not None
+            shape = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
+            self._bar = tqdm(
+                total=1.0 if by_clock else config.steps, bar_format=shape if by_clock else None, unit="step"
+            )
+
+    def stepped(self, now: Progress, stage: Stage, loss: float, norm: float, waited_s: float, share: float) -> None:
+        """Take note of a step."""
+        if not self._enabled:
+            return
+        self._losses.append(loss)
+        self._waited_s += waited_s
+        if self._bar is not None:
+            self._bar.update((min(share, 1.0) if self._budget_minutes else now.step) - self._bar.n)
+        self._show_rest = partial(self._show, replace(now), stage, norm, share)
+        if now.step % _EVERY == 0:
+            self._show_rest()
+
+    def _show(self, now: Progress, stage: Stage, norm: float, share: float) -> None:
+        """A line, or the bar's text, and points of the curves, of the steps since the last ones."""
+        self._show_rest = None
+        mean = sum(self._losses) / len(self._losses)
+        seconds = max((now.minutes - self._minutes) * 60, 1e-9)
+        rate, waited = len(self._losses) / seconds, self._waited_s / seconds
+        text = f"loss {mean:.4f}, {rate:.2f} steps/s, {stage.width}x{stage.height}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"step {now.step}, {text}")
+        else:
+            left = f", {_minutes_left(now, share):.0f} min left" if share > 0 else ""
+            self._report(f"step {now.step}: {text}, {now.minutes:.1f} min{left}")
+        if self._writer is not None:
+            curves = {"loss": mean, "gradient norm": norm, "steps per second": rate, "share waiting for data": waited}
+            for name, value in curves.items():
+                self._writer.add_scalar(name, value, now.step)
+        self._losses.clear()
+        self._waited_s, self._minutes = 0.0, now.minutes
+
+    def validate(self, folder: Path, step: int) -> float:
+        """Mean held-out AbsRel of a saved checkpoint, run by the engine; logs curve and pictures."""
+        from depth_engine import DepthEngine
+        from depth_engine.depth.metrics import evaluate_depth, evaluate_disparity
+
+        # One of several processes calls its CPU cpu:0.
+        device = "cpu" if self._device.type == "cpu" else str(self._device)
+        engine = DepthEngine.from_pretrained(folder, device=device)
+        evaluate = evaluate_disparity if engine.spec.kind == "disparity" else evaluate_depth
+        stage = self._config.stages[-1]
+        scores, panels = [], []
+        for number in range(self._config.validate_clips):
+            clip = make_clips([_FIRST_SEED + number], _FRAMES, stage.height, stage.width)[0]
+            truth_m = clip.depth_m.numpy()
+            valid = np.isfinite(truth_m)
+            # Of the network alone, which is what is trained; optical flow also needs more than a bare checkout has.
+            values = engine.estimate(clip.rgb.numpy(), shots=False, flow=False).values
+            scores.append(evaluate(values, np.where(valid, truth_m, MAX_DEPTH_M + 1), valid, MAX_DEPTH_M).abs_rel)
+            near = 1 / truth_m[-1] if engine.spec.kind == "disparity" else np.minimum(truth_m[-1], MAX_DEPTH_M)
+            panels.append(np.concatenate([clip.rgb[-1].numpy(), _grey(near), _grey(values[-1])], axis=1))
+        mean = float(np.mean(scores))
+        if self._writer is not None:
+            self._writer.add_scalar("held-out AbsRel", mean, step)
+            self._writer.add_image("picture, truth, prediction", np.concatenate(panels), step, dataformats="HWC")
+        return mean
+
+    def close(self) -> None:
+        """Finish bar and logs."""
+        if self._show_rest is not None:
+            self._show_rest()
+        if self._bar is not None:
+            self._bar.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _minutes_left(now: Progress, share: float) -> float:
+    return now.minutes / share - now.minutes
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """A map stretched between its 2 % and 98 % quantiles as uint8 RGB."""
+    low, high = np.quantile(values, [0.02, 0.98])
+    unit = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    return np.repeat((unit * 255).astype(np.uint8)[..., None], 3, axis=2)

@@ -1,0 +1,1 @@
+"""Procedural scenes with exact depth: primitives drawn by lot and ray-cast."""

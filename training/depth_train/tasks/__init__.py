@@ -1,0 +1,1 @@
+"""What can be trained: where each task starts, what a step sees, its losses."""
