@@ -24,7 +24,7 @@ import numpy as np
 
 from depth_engine.depth.metrics import mean_abs_change
 from depth_engine.report.colours import shrink_to_width, side_by_side
-from depth_engine.report.page import write_report
+from depth_engine.report.page import Report, write_report
 from depth_engine.runs.atomic import check_writable, publish, refuse_existing
 from depth_engine.runs.background import WriteBehind
 from depth_engine.runs.lock import only_run
@@ -332,20 +332,19 @@ class _Run:
             "run": identity,
         }
         (job.work / job.sidecar.name).write_text(json.dumps(sidecar, indent=2) + "\n")
-        write_report(
-            job.work / job.report.name,
-            preview_mp4=job.work / job.preview.name,
+        report = Report(
             title=f"{Path(job.source).name} -> {job.output.name}",
             settings=sidecar["settings"],
+            times_s=self._times_s,
             change=self._change,
             shots=[0],
-            times_s=self._times_s,
             notes=notes,
             outputs=[job.work / path.name for path in job.outputs[:-1]],
             panels=["Source", *self._panels.values(), "Result"],
             change_of="Result",
-            overwrite=True,
         )
+        page, preview = job.work / job.report.name, job.work / job.preview.name
+        write_report(page, report, preview_mp4=preview, overwrite=True)
 
     def remove_unfinished(self) -> None:
         """Delete outputs in the making."""

@@ -30,7 +30,7 @@ from depth_engine.depth.formats import DEPTH_FORMATS, depth_path, open_depth_sin
 from depth_engine.depth.metrics import mean_abs_change
 from depth_engine.depth.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.report.colours import colorize, shrink_to_width, side_by_side
-from depth_engine.report.page import write_report
+from depth_engine.report.page import Report, write_report
 from depth_engine.runs.atomic import check_writable, publish
 from depth_engine.runs.background import WriteBehind, read_ahead
 from depth_engine.runs.lock import only_run
@@ -362,18 +362,16 @@ class _Run:
         write_sidecar(
             sidecar_path(job.work / "depth"), {**sidecar, "notes": notes, "run": self.identity}, overwrite=True
         )
-        write_report(
-            job.work / "report.html",
-            preview_mp4=job.work / "preview.mp4",
+        report = Report(
             title=Path(job.source).name,
             settings={"checkpoint": engine.files.name, "kind": engine.spec.kind, **settings},
+            times_s=self.times_s,
             change=self.change,
             shots=self.shots,
-            times_s=self.times_s,
             notes=notes,
             outputs=[job.work / path.name for path in job.outputs[:-1]],
-            overwrite=True,
         )
+        write_report(job.work / "report.html", report, preview_mp4=job.work / "preview.mp4", overwrite=True)
 
 
 def run_identity(

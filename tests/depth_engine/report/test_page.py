@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depth_engine.report.page import thin, write_report
+from depth_engine.report.page import Report, thin, write_report
 from depth_engine.video.write import VideoWriter
 
 HOSTILE = """a "quoted" & 'clip' </script><script>alert(1)</script><img src=x onerror=y>.mp4"""
@@ -62,7 +62,7 @@ def preview(tmp_path: Path) -> Path:
     return path
 
 
-def _write(path: Path, preview: Path, **changes) -> _Page:
+def _write(path: Path, preview: Path, overwrite: bool = False, **changes) -> _Page:
     arguments = {
         "title": "clip.mp4",
         "settings": {"window": 10, "nested": {"sigma": [0.5, 700]}},
@@ -70,7 +70,7 @@ def _write(path: Path, preview: Path, **changes) -> _Page:
         "shots": [0, 3],
         "times_s": np.arange(6) / 24,
     }
-    write_report(path, preview_mp4=preview, **arguments | changes)
+    write_report(path, Report(**arguments | changes), preview_mp4=preview, overwrite=overwrite)
     return _Page(path.read_text(encoding="utf-8"))
 
 
@@ -181,9 +181,8 @@ def test_memory_does_not_grow_with_the_preview(tmp_path: Path) -> None:
     preview = tmp_path / "large.mp4"
     preview.write_bytes(os.urandom(24_000_001))
     tracemalloc.start()
-    write_report(
-        tmp_path / "report.html", preview_mp4=preview, title="t", settings={}, change=[1.0], shots=[0], times_s=[0, 1]
-    )
+    report = Report(title="t", settings={}, change=[1.0], shots=[0], times_s=[0, 1])
+    write_report(tmp_path / "report.html", report, preview_mp4=preview)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000
