@@ -12,11 +12,17 @@ from pathlib import Path
 import click
 
 from depth_engine.cli.group import OneLineGroup, told
+from depth_train.footage_commands import footage, sheet
+from depth_train.scene_commands import assets, scenes
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Train and score depth checkpoints, and what depth2video generates with."""
+
+
+for _command in (assets, scenes, footage, sheet):
+    main.add_command(_command)
 
 
 @main.command()

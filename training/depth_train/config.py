@@ -20,7 +20,7 @@ class Source:
     """Where clips come from.
 
     Attributes:
-        name: `procedural`, or a data set of `depth_train.data.datasets`.
+        name: `procedural`, `rendered` (a store of `depth-train scenes`), or a data set of `depth_train.data.datasets`.
         root: The data set's folder; the procedural scenes need none.
         split: One of the data set's splits.
         weight: Share of the clips, relative to the other sources' weights.
@@ -54,6 +54,7 @@ class Stage:
         trains: `spatial` trains the spatial layers, the temporal ones frozen; `temporal` the other way round; `all`
             both; `spatial_alone` leaves the temporal ones out, at less than half the cost of a picture: for a new UNet.
         accumulate: Parts that a step's batch is cut into, one after the other, to save memory.
+        shapes: Heights and widths that steps draw from, in place of the one above: the world has pictures of any shape.
     """
 
     until: float
@@ -68,6 +69,7 @@ class Stage:
     objective: Literal["diffusion", "one_step"] = "one_step"
     trains: Literal["all", "spatial", "spatial_alone", "temporal"] = "all"
     accumulate: int = 1
+    shapes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class TrainConfig:
         ema_half_life: Steps after which a weight counts half in the average.
         affine_weight: One step: weight of the loss after one least-squares scale and shift per clip.
         gradient_weight: One step: weight of the spatial gradient loss.
+        relative_weight: One step: weight of the loss after alignment with far pixels weighted up, as the error of depth
+            in shares of itself counts them.
         temporal_weight: One step: weight of the frame-to-frame loss.
         control_channels: Generator and ControlNet: widths of the control encoder, one more than the codec halves.
         control_dropout: Generator and ControlNet: how often a step's control is left out (generator) or black.
@@ -151,6 +155,7 @@ class TrainConfig:
     ema_half_life: float = 200.0
     affine_weight: float = 0.5
     gradient_weight: float = 0.5
+    relative_weight: float = 0.0
     temporal_weight: float = 1.0
     control_channels: tuple[int, ...] = (16, 32, 96, 256)
     control_dropout: float = 0.1
@@ -245,9 +250,11 @@ def _check(config: TrainConfig, where: str) -> None:
         if heads < 1 or channels % heads:
             raise ValueError(f"config: {where}: heads: {heads} does not divide the level's {channels} channels")
     for number, stage in enumerate(config.stages):
-        if stage.height % config.multiple or stage.width % config.multiple:
-            size = f"{stage.width}x{stage.height}"
-            raise ValueError(f"config: {where}: stages[{number}]: {size} is not made of multiples of {config.multiple}")
+        for height, width in ((stage.height, stage.width), *stage.shapes):
+            if height < 1 or width < 1 or height % config.multiple or width % config.multiple:
+                size = f"{width}x{height}"
+                wanted = f"multiples of {config.multiple}"
+                raise ValueError(f"config: {where}: stages[{number}]: {size} is not made of {wanted}")
         for least, most in (("min_frames", "max_frames"), ("max_frames", "clip_frames")):
             low, high = getattr(stage, least), getattr(stage, most)
             if low > high:

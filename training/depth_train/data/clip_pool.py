@@ -6,6 +6,7 @@ import bisect
 import itertools
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from depth_train.config import Source, Stage, TrainConfig
 from depth_train.data.datasets import DepthClip, DepthDataset, open_dataset
 from depth_train.data.draws import generator, uniform, whole
+from depth_train.data.rendered import RenderedViews, default_store
 from depth_train.scenes.procedural.clips import FIRST_TRAINING_SEED, make_clips
 
 # Keys the draws of what is loaded apart from the draws of steps.
@@ -49,14 +51,25 @@ class ClipPool:
         seed: Runs of other seeds see other scenes and another order.
         sources: Where clips come from.
         device: Where scenes are rendered and batches go.
+        place: Which of several pools of one run this is; they share the run's numbers evenly.
+        places: How many there are.
 
     Raises:
         ValueError: A source's folder does not hold what it should.
     """
 
-    def __init__(self, stage: Stage, seed: int, sources: Sequence[Source], device: torch.device) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        seed: int,
+        sources: Sequence[Source],
+        device: torch.device,
+        place: int = 0,
+        places: int = 1,
+    ) -> None:
         self.stage, self.seed, self.device = stage, seed, device
         self.loaded = 0
+        self._place, self._places = place, places
         shape = (stage.pool, stage.clip_frames, stage.height, stage.width)
         self._rgb = torch.zeros(*shape, 3, dtype=torch.uint8)
         self._depth_m = torch.zeros(*shape, dtype=torch.float32)
@@ -71,6 +84,9 @@ class ClipPool:
 
     def load(self, count: int) -> None:
         """Load `count` more clips."""
+        while count > self.stage.pool:  # no slot twice at once
+            self.load(self.stage.pool)
+            count -= self.stage.pool
         numbers = range(self.loaded, self.loaded + count)
         chosen = {number: self._choose(number) for number in numbers}
         rendered = [number for number in numbers if self._datasets[chosen[number]] is None]
@@ -78,7 +94,9 @@ class ClipPool:
             self._render(rendered[first : first + 8])
         for number in numbers:
             dataset, source = self._datasets[chosen[number]], self._sources[chosen[number]]
-            if dataset is not None:
+            if isinstance(dataset, RenderedViews):
+                self._develop(number, dataset)
+            elif dataset is not None:
                 self._read(number, dataset)
             self._moves[number % self.stage.pool] = source.gives == "clips"
         self.loaded += count
@@ -113,12 +131,16 @@ class ClipPool:
         """Which source a clip comes from."""
         if len(self._shares) == 1:
             return 0
-        share = uniform(generator(self.seed, number, _LOADING), 0, self._shares[-1])
+        share = uniform(self._generator(number), 0, self._shares[-1])
         return min(bisect.bisect(self._shares, share), len(self._shares) - 1)
+
+    def _generator(self, number: int) -> torch.Generator:
+        """What decides a clip: its number among those of all pools of the run."""
+        return generator(self.seed, number * self._places + self._place, _LOADING)
 
     def _render(self, numbers: Sequence[int]) -> None:
         stage = self.stage
-        seeds = [self._first_seed + number for number in numbers]
+        seeds = [self._first_seed + number * self._places + self._place for number in numbers]
         clips = make_clips(seeds, stage.clip_frames, stage.height, stage.width, device=str(self.device))
         slots = torch.tensor([number % stage.pool for number in numbers])
         self._rgb[slots], self._depth_m[slots] = clips.rgb.cpu(), clips.depth_m.cpu()
@@ -127,12 +149,62 @@ class ClipPool:
         self._cameras[slots] = torch.stack(cameras).cpu()
 
     def _read(self, number: int, dataset: DepthDataset) -> None:
-        rng = generator(self.seed, number, _LOADING)
+        rng = self._generator(number)
         uniform(rng)  # the source's
         clip = fit_clip(_read_whole(dataset, rng), self.stage.height, self.stage.width, rng)
         slot = number % self.stage.pool
         for held, values in zip(self._held(), clip, strict=True):
             held[slot] = values
+
+    def _develop(self, number: int, views: RenderedViews) -> None:
+        rng = self._generator(number)
+        uniform(rng)  # the source's
+        cut = views.draw((self.stage.height, self.stage.width), np.random.default_rng(whole(rng, 0, 2**31 - 1)))
+        slot = number % self.stage.pool
+        cameras = world_from_pixel(cut.K, cut.world_from_camera)
+        for held, values in zip(self._held(), (cut.rgb, cut.depth_m, cut.valid, cameras), strict=True):
+            held[slot] = values  # one frame is held as often as a clip has frames
+
+
+class ShapedPools:
+    """A `ClipPool` for each picture shape of a stage; clips are loaded for one shape after the other.
+
+    Args:
+        stage: Its `shapes`, or its one height and width.
+        seed: As for `ClipPool`.
+        sources: As for `ClipPool`.
+        device: As for `ClipPool`.
+    """
+
+    def __init__(self, stage: Stage, seed: int, sources: Sequence[Source], device: torch.device) -> None:
+        shapes = stage.shapes or ((stage.height, stage.width),)
+        self.stage, self.loaded = stage, 0
+        share = max(1, stage.pool // len(shapes))
+        self.pools = [
+            ClipPool(replace(stage, height=height, width=width, pool=share), seed, sources, device, place, len(shapes))
+            for place, (height, width) in enumerate(shapes)
+        ]
+
+    def load(self, count: int) -> None:
+        """Load `count` more clips."""
+        self.loaded += count
+        for pool in self.pools:
+            pool.load(self._share(pool) - pool.loaded)
+
+    def load_again(self, loaded: int) -> None:
+        """Load what the pools hold after so many clips."""
+        self.loaded = loaded
+        for pool in self.pools:
+            pool.load_again(self._share(pool))
+
+    def draw(self, shape: int, frames: int, rngs: Sequence[torch.Generator]) -> Clips:
+        """Clips of one shape, by its number; see `ClipPool.draw`."""
+        return self.pools[shape].draw(frames, rngs)
+
+    def _share(self, pool: ClipPool) -> int:
+        """How many of the clips loaded so far are this pool's."""
+        place, count = self.pools.index(pool), len(self.pools)
+        return (self.loaded - place + count - 1) // count
 
 
 def _read_whole(dataset: DepthDataset, rng: torch.Generator) -> DepthClip:
@@ -163,7 +235,11 @@ def check_sources(config: TrainConfig) -> None:
                 )
 
 
-def _open(source: Source, stage: Stage) -> DepthDataset:
+def _open(source: Source, stage: Stage) -> DepthDataset | RenderedViews:
+    if source.name == "rendered":
+        return RenderedViews(
+            source.root or default_store(source.gives), stage.clip_frames, images=source.gives == "images"
+        )
     return open_dataset(
         source.name,
         source.root,

@@ -24,8 +24,8 @@ from depth_engine.devices import yield_cores
 from depth_train.checkpoints.folder import drop_earlier, drop_kept, keep_best, recover, save_checkpoint
 from depth_train.checkpoints.state import STATE_FOLDER, Progress, collect_state, load_state, save_state
 from depth_train.config import Stage, TrainConfig
-from depth_train.data.clip_pool import ClipPool
-from depth_train.data.draws import generator
+from depth_train.data.clip_pool import ShapedPools
+from depth_train.data.draws import generator, whole
 from depth_train.loop import sharding
 from depth_train.loop.watch import Watch
 from depth_train.optim.optimizers import make_optimizers, set_rate
@@ -64,7 +64,7 @@ class Feeder:
     def __init__(self, task: Task, config: TrainConfig, device: torch.device, process: int, processes: int) -> None:
         self._task = task
         self._config, self._device, self._process, self._processes = config, device, process, processes
-        self._pool: ClipPool | None = None
+        self._pool: ShapedPools | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feeder", initializer=yield_cores)
 
     def resume(self, stage: int, loaded: int) -> None:
@@ -80,25 +80,26 @@ class Feeder:
         """Let the thread end."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _new_pool(self, stage: int) -> ClipPool:
-        return ClipPool(self._config.stages[stage], self._config.seed, self._config.sources, self._device)
+    def _new_pool(self, stage: int) -> ShapedPools:
+        return ShapedPools(self._config.stages[stage], self._config.seed, self._config.sources, self._device)
 
     def _make(self, step: int, number: int) -> Drawn:
         stage = self._config.stages[number]
         if self._pool is None or self._pool.stage is not stage:
             self._pool = self._new_pool(number)
-            self._pool.load(max(1, stage.pool // 4))
+            self._pool.load(max(len(self._pool.pools), stage.pool // 4))
         self._pool.load(int((step + 1) * stage.fresh) - int(step * stage.fresh))
         rng = generator(self._config.seed, step)
         draw = self._task.draw(stage, self._config, rng)
         shape_seed = int(torch.randint(2**31, (), generator=rng))
+        shape = whole(rng, 0, len(stage.shapes) - 1) if stage.shapes else 0
         count = parts_of(stage, self._processes)
         share = stage.batch // self._processes // count
         parts = []
         for part in range(count):
             first = (self._process * count + part) * share
             rngs = [generator(self._config.seed, step, place) for place in range(first, first + share)]
-            clips = self._pool.draw(draw.frames, rngs)
+            clips = self._pool.draw(shape, draw.frames, rngs)
             shape_rng = torch.Generator().manual_seed(shape_seed)  # every part is cut to the same shape
             parts.append((self._task.batch(clips, self._config, shape_rng, rngs), rngs))
         return Drawn(number, draw, parts, self._pool.loaded)

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from depth_train.config import TrainConfig
 
+# Where disparity is near 0, relative error has no bound: weights stop growing at this share of the clip's range.
+_FARTHEST_SHARE = 0.15
+
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over each clip's valid elements, then over clips; 0 for a clip that has none.
@@ -50,12 +53,18 @@ def depth_loss(
         target: `[B, T, H, W]`.
         valid: bool `[B, T, H, W]`.
         last: Error `[B, 1, H, W]` of the known frame before the first and where it is valid, or None: ties the seam.
-        config: Its `affine_weight` weighs the loss after alignment, free of scale and shift; its `gradient_weight` the
-            spatial differences at four scales, after alignment; its `temporal_weight` the frame-to-frame differences.
+        config: Its `affine_weight` weighs the loss after alignment, free of scale and shift; its `relative_weight` the
+            same with far pixels weighted up; its `gradient_weight` the spatial differences at four scales, after
+            alignment; its `temporal_weight` the frame-to-frame differences.
     """
     error = prediction - target
     aligned_error = align(prediction, target, valid) - target
     loss = masked_mean(error.abs(), valid) + config.affine_weight * masked_mean(aligned_error.abs(), valid)
+    if config.relative_weight > 0:
+        # Disparity in shares of the clip's range: its inverse weighs as relative error of depth does.
+        weight = 1 / ((target + 1) / 2 + _FARTHEST_SHARE)
+        weight = weight / weight.mean()
+        loss = loss + config.relative_weight * masked_mean(aligned_error.abs() * weight, valid)
     for step in (1, 2, 4, 8):
         across = (aligned_error[..., step:] - aligned_error[..., :-step]).abs()
         down = (aligned_error[..., step:, :] - aligned_error[..., :-step, :]).abs()

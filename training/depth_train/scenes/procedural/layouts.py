@@ -52,7 +52,7 @@ from depth_train.scenes.procedural.objects import (
 def _indoor(b: Builder, camera: CameraMotion) -> float:
     """A room, a corridor or a tabletop; returns the field of view in degrees."""
     rng = b.rng
-    kind = rng.choice(("room", "room", "room", "corridor", "table", "exhibit", "exhibit"))
+    kind = rng.choice(("room", "room", "room", "corridor", "table", "exhibit", "room"))
     w, d, h = rng.uniform(2.8, 8), rng.uniform(3, 9), rng.uniform(2.3, 3.4)
     if kind == "exhibit":
         w, d, h = rng.uniform(5, 11), rng.uniform(6, 11), rng.uniform(2.6, 4.5)
@@ -222,7 +222,7 @@ def _background(b: Builder) -> None:
 def _outdoor(b: Builder, camera: CameraMotion) -> float:
     """A park, a street, a trail in a wood or an enclosure; returns the field of view in degrees."""
     rng = b.rng
-    kind = rng.choice(("park", "park", "street", "street", "trail", "trail", "enclosure", "enclosure"))
+    kind = rng.choice(("park", "park", "street", "street", "trail", "trail", "enclosure", "park"))
     steep = {"trail": 0.12, "park": 0.05, "enclosure": 0.03, "street": 0.01}[kind]
     b.slope = (rng.gauss(0, steep), rng.gauss(0, steep))
     fov_deg = rng.uniform(32, 68) if kind != "trail" else rng.uniform(50, 75)
