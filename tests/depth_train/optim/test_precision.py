@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from depth_train.config import load_config
-from depth_train.optim.precision import TemporalConv, convolve_time_in_2d
+from depth_train.optim.precision import TemporalConv, computes_bfloat16, convolve_time_in_2d
 from depth_train.tasks.start import build_unet
 from torch import nn
 
@@ -31,3 +31,14 @@ def test_every_temporal_convolution_is_met_and_keeps_its_name() -> None:
     assert list(unet.state_dict()) == names
     convolutions = [module for module in unet.modules() if isinstance(module, nn.Conv3d)]
     assert convolutions and all(isinstance(module, TemporalConv) for module in convolutions)
+
+
+def test_bfloat16_is_left_where_the_cpu_emulates_it() -> None:
+    emulated = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+    if emulated:
+        with pytest.warns(UserWarning, match="computing in float32"):
+            assert not computes_bfloat16("bfloat16", torch.device("cpu"))
+    else:
+        assert computes_bfloat16("bfloat16", torch.device("cpu"))
+    assert computes_bfloat16("bfloat16", torch.device("cuda"))
+    assert not computes_bfloat16("float32", torch.device("cuda"))

@@ -29,7 +29,7 @@ from depth_train.config import Stage, TrainConfig
 from depth_train.data.batch import crop
 from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import uniform, whole
-from depth_train.optim.precision import convolve_time_in_2d
+from depth_train.optim.precision import computes_bfloat16, convolve_time_in_2d
 from depth_train.tasks.depth import StepDraw, draw_sigma, noise_weight
 
 # SVD was trained at 3 to 30 frames a second. Clips are cut at strides, so no rate is truer than another: the ControlNet
@@ -136,7 +136,7 @@ def start_controlnet(
     controlnet = DepthControlNet.from_unet(frozen, config.control_channels)
     if init is not None:
         take_over(controlnet, frozen, init)
-    model = ControlNetModel(controlnet, frozen, codec, embedder, config.precision == "bfloat16")
+    model = ControlNetModel(controlnet, frozen, codec, embedder, computes_bfloat16(config.precision, device))
     for module in (controlnet, *model.frozen_parts):
         nn.Module.to(module, device)
     for network in (controlnet, frozen):

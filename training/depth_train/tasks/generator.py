@@ -22,7 +22,7 @@ from depth_train.config import Stage, TrainConfig
 from depth_train.data.batch import crop, normalize
 from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import uniform, whole
-from depth_train.optim.precision import convolve_time_in_2d
+from depth_train.optim.precision import computes_bfloat16, convolve_time_in_2d
 from depth_train.optim.spatial import silence_temporal
 from depth_train.tasks.depth import StepDraw
 from depth_train.tasks.loss import masked_mean
@@ -113,7 +113,7 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
     network.to(device)
     convolve_time_in_2d(network)
     network.train().requires_grad_(True)
-    return GeneratorModel(network, small_spec(config), config.precision == "bfloat16"), None
+    return GeneratorModel(network, small_spec(config), computes_bfloat16(config.precision, device)), None
 
 
 def _open_control(controlnet: DepthControlNet) -> None:

@@ -15,7 +15,7 @@ from depth_engine.models.svd.embed import ConstantEmbedder, load_embedder
 from depth_engine.models.svd.spec import CHRONODEPTH, CheckpointSpec
 from depth_engine.models.svd.unet import DepthUNet
 from depth_train.config import TrainConfig
-from depth_train.optim.precision import convolve_time_in_2d
+from depth_train.optim.precision import computes_bfloat16, convolve_time_in_2d
 from depth_train.optim.spatial import silence_temporal
 from depth_train.tasks.depth import DepthModel
 
@@ -79,7 +79,7 @@ def start_model(
         unet.enable_gradient_checkpointing()
         if isinstance(codec, VaeCodec):  # one-step training goes through its decoder
             codec.vae.enable_gradient_checkpointing()
-    return DepthModel(unet, codec, embedder, spec, config.sigma, config.precision == "bfloat16"), base
+    return DepthModel(unet, codec, embedder, spec, config.sigma, computes_bfloat16(config.precision, device)), base
 
 
 def _weights_of(init: Path, unet: DepthUNet) -> dict[str, torch.Tensor]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from depth_train.scenes.models import shapes, textures
 from depth_train.scenes.models.builder import Builder, Mover, Place, Stand, three
+from depth_train.scenes.models.indoors import crates, people
 from depth_train.scenes.models.lighting import Lamp
 from depth_train.scenes.models.meshes import Surface
-from depth_train.scenes.models.places import crates, people
 
 
 def far_background(b: Builder, distance: float = 120.0) -> None:

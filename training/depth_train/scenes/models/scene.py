@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_train.scenes.models import outdoors, places
+from depth_train.scenes.models import close_ups, indoors, outdoors
 from depth_train.scenes.models.builder import Builder, Place
 from depth_train.scenes.models.catalog import Catalog
 from depth_train.scenes.models.lighting import render
@@ -17,11 +17,11 @@ from depth_train.scenes.models.views import choose_view
 
 # How often each place is drawn.
 PLACES = (
-    (places.room, 0.26),
-    (places.desk, 0.13),
-    (places.hall, 0.10),
-    (places.level, 0.08),
-    (places.close_up, 0.10),
+    (indoors.room, 0.26),
+    (indoors.desk, 0.13),
+    (indoors.hall, 0.10),
+    (indoors.level, 0.08),
+    (close_ups.close_up, 0.10),
     (outdoors.street, 0.19),
     (outdoors.park, 0.09),
     (outdoors.yard, 0.05),
