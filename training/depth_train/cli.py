@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from depth_engine.cli.group import OneLineGroup, told
-from depth_train.footage_commands import footage, sheet
+from depth_train.footage_commands import print_footage_scores, read_all_footage, sheet
 from depth_train.scene_commands import assets, scenes
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Train and score depth checkpoints, and what depth2video generates with."""
 
 
-for _command in (assets, scenes, footage, sheet):
+for _command in (assets, scenes, sheet):
     main.add_command(_command)
 
 
@@ -186,15 +186,43 @@ main.add_command(
     show_default=True,
     help="Of the scenes; what is reported is from 0 up, to choose between checkpoints take others.",
 )
+@click.option(
+    "--footage",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Score on a real clip instead: a video of one shot, or an RGB-D folder in TUM's layout; may be given again.",
+)
+@click.option("--max-frames", type=click.IntRange(2), default=60, show_default=True, help="With --footage: of each.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def score(
-    checkpoint: str, clips: int, frames: int, height: int, width: int, steps: int | None, first_seed: int, debug: bool
+    checkpoint: str,
+    clips: int,
+    frames: int,
+    height: int,
+    width: int,
+    steps: int | None,
+    first_seed: int,
+    footage: tuple[Path, ...],
+    max_frames: int,
+    debug: bool,
 ) -> None:
-    """Score a checkpoint on held-out scenes beside the best constant and its own single-frame run."""
+    """Score a checkpoint on held-out scenes beside the best constant and its own single-frame run.
+
+    With --footage: on real clips, against sensor depth or a clip's own structure from motion, beside the best constant
+    and beside "lower in the picture is nearer".
+    """
     with told(debug, 2):
         from depth_engine import DepthEngine
 
+        for path in footage:
+            if not path.exists():
+                raise ValueError(f"--footage: no such file or folder: {path}")
         engine = DepthEngine.from_pretrained(checkpoint)
+        real = read_all_footage(engine, footage, max_frames)
+    if real:
+        with told(debug, 1):
+            print_footage_scores(engine, real)
+        return
     with told(debug, 1):
         from depth_train.score import score_checkpoint
 

@@ -1,62 +1,46 @@
-"""`depth-train footage` and `depth-train sheet`: checkpoints on real clips, in numbers and side by side."""
+"""Checkpoints on real clips: the numbers of `depth-train score --footage`, and `depth-train sheet`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from depth_engine.cli.group import told
 
+if TYPE_CHECKING:
+    from depth_engine import DepthEngine
+    from depth_train.footage import Footage
 
-@click.command()
-@click.argument("checkpoints", nargs=-1, required=True)
-@click.option(
-    "--footage",
-    "paths",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    required=True,
-    help="A clip, or a folder of RGB-D frames in TUM's layout; may be given again.",
-)
-@click.option("--max-frames", type=click.IntRange(2), default=60, show_default=True, help="From each clip's beginning.")
-@click.option("--max-res", type=click.IntRange(16), help="Longest side for the network.  [default: the checkpoint's]")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def footage(
-    checkpoints: tuple[str, ...], paths: tuple[Path, ...], max_frames: int, max_res: int | None, debug: bool
-) -> None:
-    """Score CHECKPOINTS on real clips against sensor depth, or against a plain clip's own structure from motion.
 
-    Beside each stand the best constant, and depth by the picture's row alone ("lower is nearer"). Cuts are not looked
-    for: give clips of one shot.
+def read_all_footage(engine: DepthEngine, paths: Sequence[Path], max_frames: int) -> list[Footage]:
+    """Clips with their truth, for a checkpoint that gives disparity.
+
+    Raises:
+        ValueError: The checkpoint gives something else, or a path has no truth.
     """
-    with told(debug, 2):
-        from depth_engine import DepthEngine
+    if engine.spec.kind != "disparity":
+        raise ValueError(f"--footage: the checkpoint gives {engine.spec.kind}; those of disparity are scored on clips")
+    from depth_train.footage import read_footage
 
-        engines = [(name, DepthEngine.from_pretrained(name)) for name in checkpoints]
-        for name, engine in engines:
-            if engine.spec.kind != "disparity":
-                raise ValueError(f"checkpoints: {name} gives {engine.spec.kind}; those of disparity are scored here")
-        from depth_train.footage import read_footage
+    return [read_footage(path, max_frames) for path in paths]
 
-        clips = [read_footage(path, max_frames) for path in paths]
-    with told(debug, 1):
-        import numpy as np
 
-        from depth_train.score_footage import score_footage
+def print_footage_scores(engine: DepthEngine, clips: Sequence[Footage]) -> None:
+    """A table: each clip's scores by the checkpoint, by the picture's row alone, and by the best constant."""
+    import numpy as np
 
-        click.echo(f"{'':<34}{'delta1':>8}{'AbsRel':>8}{'Spearman':>10}{'drift':>8}")
-        for clip in clips:
-            click.echo(f"{clip.name}: {len(clip.frames)} frames, truth by {clip.truth}")
-            rows = {}
-            for name, engine in engines:
-                values = engine.estimate(np.stack(clip.frames), shots=False, max_res=max_res).values
-                scores = score_footage(values, clip)
-                rows[Path(name).name] = scores.pop("depth")
-                rows.update({key: rows.get(key, score) for key, score in scores.items()})
-            for name, score in rows.items():
-                numbers = f"{score.delta1:>8.3f}{score.abs_rel:>8.3f}{score.spearman:>10.3f}{score.drift:>8.3f}"
-                click.echo(f"  {name:<32}{numbers}")
+    from depth_train.score_footage import score_footage
+
+    click.echo(f"{'':<34}{'delta1':>8}{'AbsRel':>8}{'Spearman':>10}{'drift':>8}")
+    for clip in clips:
+        click.echo(f"{clip.name}: {len(clip.frames)} frames, truth by {clip.truth}")
+        values = engine.estimate(np.stack(clip.frames), shots=False).values
+        for name, score in score_footage(values, clip).items():
+            numbers = f"{score.delta1:>8.3f}{score.abs_rel:>8.3f}{score.spearman:>10.3f}{score.drift:>8.3f}"
+            click.echo(f"  {name:<32}{numbers}")
 
 
 @click.command()

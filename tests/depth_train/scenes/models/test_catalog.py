@@ -9,7 +9,7 @@ from depth_train.scenes.models.catalog import Model, is_held_out, read_catalog, 
 from depth_train.scenes.models.meshes import load_model
 from PIL import Image
 
-from tests.depth_train.scenes.models.conftest import write_model
+from tests.depth_train.conftest import write_model
 
 
 def test_catalogued_models_have_their_size_role_and_credit(assets: Path) -> None:
