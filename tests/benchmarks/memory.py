@@ -17,7 +17,7 @@ import numpy as np
 
 RUN = """
 import resource, sys
-from depth_engine.cli import main
+from depth_engine.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit as end:

@@ -246,7 +246,7 @@ def test_writing_that_fails_leaves_no_half_result(clip: Path, tmp_path: Path, li
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        "from depth_engine.cli import main\n"
+        "from depth_engine.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
     import sys

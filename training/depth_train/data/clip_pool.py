@@ -7,7 +7,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor
 from depth_train.config import Source, Stage, TrainConfig
 from depth_train.data.datasets import DepthClip, DepthDataset, open_dataset
 from depth_train.data.draws import generator, uniform, whole
-from depth_train.data.rendered import RenderedViews, default_store
 from depth_train.scenes.procedural.clips import FIRST_TRAINING_SEED, make_clips
+
+if TYPE_CHECKING:
+    from depth_train.data.rendered import RenderedViews
 
 # Keys the draws of what is loaded apart from the draws of steps.
 _LOADING = 2**31 - 2
@@ -94,10 +96,10 @@ class ClipPool:
             self._render(rendered[first : first + 8])
         for number in numbers:
             dataset, source = self._datasets[chosen[number]], self._sources[chosen[number]]
-            if isinstance(dataset, RenderedViews):
-                self._develop(number, dataset)
-            elif dataset is not None:
+            if isinstance(dataset, DepthDataset):
                 self._read(number, dataset)
+            elif dataset is not None:
+                self._develop(number, dataset)
             self._moves[number % self.stage.pool] = source.gives == "clips"
         self.loaded += count
 
@@ -237,6 +239,8 @@ def check_sources(config: TrainConfig) -> None:
 
 def _open(source: Source, stage: Stage) -> DepthDataset | RenderedViews:
     if source.name == "rendered":
+        from depth_train.data.rendered import RenderedViews, default_store  # OpenCV, which plain runs do without
+
         return RenderedViews(
             source.root or default_store(source.gives), stage.clip_frames, images=source.gives == "images"
         )
