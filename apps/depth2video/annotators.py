@@ -13,24 +13,22 @@ flickers; that is theirs, and it is told. What is undone or avoided here:
 from __future__ import annotations
 
 import importlib.util
-import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.depth.formats import open_depth_sink
-from depth_engine.depth.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
-from depth_engine.depth.source import DepthSource, open_depth
 from depth_engine.models.loading import check_no_faults, fetch
-from depth_engine.video.probe import DecodeError
-from depth_engine.video.take import Take, check_source
+from depth_engine.runs.pieces import Piece
 
 if TYPE_CHECKING:
     import torch
+
+    from depth_engine.runs.resumable import Job, Source
+    from depth_engine.video.probe import VideoInfo
 
 DEFAULT_WEIGHTS = "lllyasviel/Annotators"
 # Short side that the networks work at, as ControlNet's own examples have it.
@@ -54,37 +52,51 @@ ANNOTATORS = {
 }
 
 
+class AnnotatorMaker:
+    """An annotator that is loaded, as a maker of depth; see `DepthMaker`."""
+
+    kind = "disparity"
+
+    def __init__(self, method: AnnotatorMethod, detect: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.name, self._method, self._detect = method.name, method, detect
+
+    def make(self, source: Source, first: int, state: dict[str, torch.Tensor], shots: list[int]) -> Iterator[Piece]:
+        """See `DepthMaker.make`."""
+        for frame in source.frames():
+            if frame.index >= first:
+                yield Piece(self._detect(frame.rgb)[None])
+
+    def facts(self, info: VideoInfo) -> dict[str, Any]:
+        """See `DepthMaker.facts`."""
+        settings = {"annotator": self.name, "detect_resolution": self._method.detect_resolution}
+        return {"settings": settings, "notes": [self._method.note]}
+
+
 @dataclass(frozen=True)
-class AnnotatorPlan:
-    """Depth by an annotator, all of it checked.
+class AnnotatorMethod:
+    """Depth by an annotator, all of it checked; see `DepthMethod`.
 
     Attributes:
         name: One of `ANNOTATORS`.
-        take: The part of the clip.
-        folder: Where the depth is kept: `depth.mkv` and its sidecar.
         weights: The weight file.
         device: Where it runs.
         detect_resolution: Short side that the network works at.
     """
 
     name: str
-    take: Take
-    folder: Path
     weights: Path
     device: str
     detect_resolution: int = DETECT_RESOLUTION
+    kind = "disparity"
 
-    @property
     def identity(self) -> dict[str, Any]:
         """What makes the depth; plain data."""
         facts = self.weights.stat()
-        whole = {
-            **self.take.identity(check_source(self.take)),
+        return {
             "annotator": self.name,
             "weights": [self.weights.name, facts.st_size, facts.st_mtime_ns],
             "detect_resolution": self.detect_resolution,
         }
-        return json.loads(json.dumps(whole))
 
     @property
     def note(self) -> str:
@@ -94,79 +106,28 @@ class AnnotatorPlan:
             "flickers where that range changes; --depth engine does not"
         )
 
-    def run(self, on_frames: Callable[[int], None] = lambda done: None) -> DepthSource:
-        """Make the depth, or use what an earlier run of the same settings left.
-
-        A source that breaks off gives depth as far as it could be read; the sidecar says so.
+    def load(self, job: Job) -> AnnotatorMaker:
+        """Load it.
 
         Raises:
-            DecodeError: Not one frame could be read.
             ValueError: The weights do not fit.
         """
-        sidecar = sidecar_path(self.folder / "depth")
-        if not (sidecar.exists() and read_sidecar(sidecar).get("run") == self.identity):
-            sidecar.unlink(missing_ok=True)
-            self._make(sidecar, on_frames)
-        return open_depth(self.folder)
-
-    def _make(self, sidecar: Path, on_frames: Callable[[int], None]) -> None:
         from depth_engine.devices import choose_device
 
-        info = check_source(self.take)
-        rate = self.take.rate(info)
         detect = load_annotator(self.name, self.weights, choose_device(self.device), self.detect_resolution)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        times_s: list[float] = []
-        notes = [self.note]
-        sink = open_depth_sink(
-            self.folder / "depth",
-            "mkv",
-            height=info.height,
-            width=info.width,
-            fps=rate,
-            kind="disparity",
-            overwrite=True,
-        )
-        with sink:
-            try:
-                for frame in self.take.frames():
-                    sink.write(detect(frame.rgb), frame.time_s)
-                    times_s.append(frame.time_s)
-                    on_frames(len(times_s))
-            except DecodeError as error:
-                if not times_s:
-                    raise
-                notes.append(f"The source broke off: {error}")
-        content = make_sidecar(
-            kind="disparity",
-            fps=rate,
-            times_s=times_s,
-            height=info.height,
-            width=info.width,
-            settings={"annotator": self.name, "detect_resolution": self.detect_resolution},
-            source=str(self.take.source),
-        )
-        write_sidecar(sidecar, {**content, "notes": notes, "run": self.identity}, overwrite=True)
+        return AnnotatorMaker(self, detect)
 
 
-def plan_annotator(
-    name: str,
-    take: Take,
-    folder: Path,
-    *,
-    weights: str | None = None,
-    device: str = "auto",
-    detect_resolution: int = DETECT_RESOLUTION,
-) -> AnnotatorPlan:
+def choose_annotator(
+    name: str, *, weights: str | None = None, device: str = "auto", detect_resolution: int | None = None
+) -> AnnotatorMethod:
     """Check all that can be checked before anything heavy loads.
 
     Args:
         name: One of `ANNOTATORS`.
-        take: The part of the clip.
-        folder: Where the depth is kept.
         weights: Folder of the weights, or hub id.
         device: As `depth-engine estimate` takes it.
-        detect_resolution: Short side that the network works at, a multiple of 64.
+        detect_resolution: Short side that the network works at, a multiple of 64; None: the usual one.
 
     Raises:
         ValueError: The package is missing, or an argument is not accepted.
@@ -177,10 +138,11 @@ def plan_annotator(
     if importlib.util.find_spec("controlnet_aux") is None:
         raise ValueError(f"--depth: {name} needs controlnet-aux: pip install 'depth-engine[control]'")
     choose_device(device)
-    if detect_resolution < _MULTIPLE or detect_resolution % _MULTIPLE:
-        near = max(1, round(detect_resolution / _MULTIPLE)) * _MULTIPLE
-        raise ValueError(f"--detect-resolution: {detect_resolution} is not a multiple of {_MULTIPLE}; nearest: {near}")
-    return AnnotatorPlan(name, take, folder, find_annotator_weights(name, weights), device, detect_resolution)
+    side = DETECT_RESOLUTION if detect_resolution is None else detect_resolution
+    if side < _MULTIPLE or side % _MULTIPLE:
+        near = max(1, round(side / _MULTIPLE)) * _MULTIPLE
+        raise ValueError(f"--detect-resolution: {side} is not a multiple of {_MULTIPLE}; nearest: {near}")
+    return AnnotatorMethod(name, find_annotator_weights(name, weights), device, side)
 
 
 def find_annotator_weights(name: str, weights: str | None = None) -> Path:

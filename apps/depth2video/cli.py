@@ -5,14 +5,13 @@ Exit codes: 2 for a request that can't be done, told before anything heavy loads
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from depth_engine.cli.group import OneLineGroup, told
-from depth_engine.runs.clip_depth import engine_options, take_engine_options
+from depth_engine.cli.options import clip_options, depth_options, depth_request, options, taken
 
 _PATH = click.Path(path_type=Path)
 _PARTS = ("base", "controlnet", "motion_adapter", "ip_adapter")
@@ -27,92 +26,62 @@ class _VideoByDefault(OneLineGroup):
         return super().parse_args(ctx, args)
 
 
-def _options(command: Callable, *options: Callable) -> Callable:
-    for option in reversed(options):
-        command = option(command)
-    return command
+_output_options = options(
+    click.option("-o", "--output", type=_PATH, required=True, help="Video file to write."),
+    click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
+    click.option("--size", help="WIDTHxHEIGHT; the clip is scaled to cover it and cropped, never stretched."),
+    click.option(
+        "--normalize",
+        help="Black and white of the control: clip (2nd and 98th percentile of the whole clip), frame (of each "
+        "frame), none (values as they are).  [default: clip; none for midas, zoe, leres]",
+    ),
+    click.option("--annotator-weights", help="Folder or hub id of midas', zoe's or leres' weights."),
+    click.option("--detect-resolution", type=int, help="Short side that midas, zoe, leres work at.  [default: 512]"),
+)
+_depth_options = depth_options("depth-", sources="; or engine, midas, zoe, leres")
 
 
-def _source_options(command: Callable) -> Callable:
-    """What of the source is taken, where depth comes from, and how the run goes."""
-    return _options(
-        command,
-        click.argument("source", metavar="INPUT"),
-        click.option("-o", "--output", type=_PATH, required=True, help="Video file to write."),
-        click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
-        click.option("--start", type=float, help="Start of the part to take, seconds."),
-        click.option("--end", type=float, help="End of the part to take, seconds."),
-        click.option("--fps", type=float, help="Reduce to this frame rate."),
-        click.option("--max-frames", type=int, help="Take this many frames at the most."),
-        click.option("--size", help="WIDTHxHEIGHT; the clip is scaled to cover it and cropped, never stretched."),
-        click.option("--depth", help="A depth file or folder, engine, midas, zoe or leres.  [default: engine]"),
-        click.option("--depth-kind", help="disparity, depth or metric, where no sidecar of a depth file says it."),
-        click.option(
-            "--normalize",
-            help="Black and white of the control: clip (2nd and 98th percentile of the whole clip), frame (of each "
-            "frame), none (values as they are).  [default: clip; none for midas, zoe, leres]",
-        ),
-        click.option("--annotator-weights", help="Folder or hub id of midas', zoe's or leres' weights."),
-        click.option(
-            "--detect-resolution", type=int, help="Short side that midas, zoe, leres work at.  [default: 512]"
-        ),
-        click.option("--shots/--no-shots", default=True, help="Find cuts for depth.  [default: --shots]"),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-        click.option("--dtype", default="auto", show_default=True, help="auto, float32, float16, bfloat16."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of all noise."),
-        click.option("--overwrite", is_flag=True, help="Replace results that exist."),
-        click.option("--resume", is_flag=True, help="Go on with an interrupted run, to the same bytes."),
-        click.option("--quiet", is_flag=True, help="No progress bar, no summary."),
-        click.option("--debug", is_flag=True, help="Show tracebacks."),
-    )
-
-
-def _generator_options(command: Callable) -> Callable:
-    """What is generated."""
-    return _options(
-        command,
-        click.option(
-            "--generator",
-            help="bundled, svd, animatediff or wan-vace; see `depth2video generators`.  [default: bundled]",
-        ),
-        click.option("--prompt", help="What the clip shall show (animatediff, wan-vace)."),
-        click.option("--negative-prompt", help="What it shall not show."),
-        click.option(
-            "--image",
-            type=_PATH,
-            help="Picture that gives the look: the first frame, edited (bundled, svd; default: as it is), a style "
-            "(animatediff), a reference (wan-vace).",
-        ),
-        click.option(
-            "--image-fit",
-            default="crop",
-            show_default=True,
-            help="A picture of other proportions is scaled and cropped (crop), or its edges are repeated (pad).",
-        ),
-        click.option("--control-scale", type=float, default=1.0, show_default=True, help="How strongly depth steers."),
-        click.option(
-            "--control-start", type=float, default=0.0, show_default=True, help="Share of steps where control begins."
-        ),
-        click.option("--control-end", type=float, default=1.0, show_default=True, help="Share of steps where it ends."),
-        click.option("--steps", type=int, help="Denoising steps."),
-        click.option("--guidance", type=float, help="Classifier-free guidance, 1 is none."),
-        click.option(
-            "--strength", type=float, help="Start from the source's frames: share of denoising they go through."
-        ),
-        click.option("--window", type=int, help="Frames per window."),
-        click.option("--stride", type=int, help="New frames per window."),
-        click.option("--control-out", type=_PATH, help="Video of the control; lossless as .mkv."),
-        click.option("--base", help="Folder or hub id of the generator's checkpoint."),
-        click.option("--controlnet", help="Folder or hub id of its depth ControlNet (svd, animatediff)."),
-        click.option("--motion-adapter", help="Folder or hub id of its motion adapter (animatediff)."),
-        click.option("--ip-adapter", help="Folder or hub id of the adapter that reads --image (animatediff)."),
-        click.option(
-            "--offload",
-            default="none",
-            show_default=True,
-            help="Save GPU memory: none, model (a model at a time), sequential (a layer at a time, slow).",
-        ),
-    )
+_generator_options = options(
+    click.option(
+        "--generator",
+        help="bundled, svd, animatediff or wan-vace; see `depth2video generators`.  [default: bundled]",
+    ),
+    click.option("--prompt", help="What the clip shall show (animatediff, wan-vace)."),
+    click.option("--negative-prompt", help="What it shall not show."),
+    click.option(
+        "--image",
+        type=_PATH,
+        help="Picture that gives the look: the first frame, edited (bundled, svd; default: as it is), a style "
+        "(animatediff), a reference (wan-vace).",
+    ),
+    click.option(
+        "--image-fit",
+        default="crop",
+        show_default=True,
+        help="A picture of other proportions is scaled and cropped (crop), or its edges are repeated (pad).",
+    ),
+    click.option("--control-scale", type=float, default=1.0, show_default=True, help="How strongly depth steers."),
+    click.option(
+        "--control-start", type=float, default=0.0, show_default=True, help="Share of steps where control begins."
+    ),
+    click.option("--control-end", type=float, default=1.0, show_default=True, help="Share of steps where it ends."),
+    click.option("--steps", type=int, help="Denoising steps."),
+    click.option("--guidance", type=float, help="Classifier-free guidance, 1 is none."),
+    click.option("--strength", type=float, help="Start from the source's frames: share of denoising they go through."),
+    click.option("--window", type=int, help="Frames per window."),
+    click.option("--stride", type=int, help="New frames per window."),
+    click.option("--control-out", type=_PATH, help="Video of the control; lossless as .mkv."),
+    click.option("--base", help="Folder or hub id of the generator's checkpoint."),
+    click.option("--controlnet", help="Folder or hub id of its depth ControlNet (svd, animatediff)."),
+    click.option("--motion-adapter", help="Folder or hub id of its motion adapter (animatediff)."),
+    click.option("--ip-adapter", help="Folder or hub id of the adapter that reads --image (animatediff)."),
+    click.option(
+        "--offload",
+        default="none",
+        show_default=True,
+        help="Save GPU memory: none, model (a model at a time), sequential (a layer at a time, slow).",
+    ),
+)
 
 
 @click.group(cls=_VideoByDefault, context_settings={"help_option_names": ["-h", "--help"]})
@@ -126,34 +95,36 @@ def main() -> None:
 
 
 @main.command()
-@_source_options
+@clip_options()
+@_output_options
+@_depth_options
 @_generator_options
-@engine_options("depth-")
 def video(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Make a new video that moves as INPUT does (the default command)."""
     with told(debug, 2):
         from depth2video.plan.render import CONTROL, plan_video
 
-        engine = take_engine_options(given)
+        depth = depth_request(given)
         parts = {name: given.pop(name) for name in _PARTS}
         control = given.pop("control_out")
         job = _job(source, given, companions={} if control is None else {CONTROL: control})
-        plan = plan_video(job, parts=parts, engine=engine, **given)
+        plan = plan_video(job, parts=parts, depth=depth, **given)
     _run(plan, quiet, debug, "video")
 
 
 @main.command()
-@_source_options
+@clip_options()
+@_output_options
+@_depth_options
 @click.option("--generator", help="Choose the size for it: bundled, svd, animatediff or wan-vace.")
-@engine_options("depth-")
 def control(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Write INPUT's depth as a control video, near is white, for other tools too; at INPUT's size unless told."""
     with told(debug, 2):
         from depth2video.plan.control_video import plan_control
 
-        engine = take_engine_options(given)
+        depth = depth_request(given)
         job = _job(source, given, sound=False)
-        plan = plan_control(job, engine=engine, **given)
+        plan = plan_control(job, depth=depth, **given)
     _run(plan, quiet, debug, "control")
 
 
@@ -171,20 +142,7 @@ def _job(source: str, given: dict[str, Any], **more: Any) -> Any:
     """The clip job of a command's arguments, which are taken out."""
     from depth_engine.runs.derived_clip import ClipJob
 
-    if given["overwrite"] and given["resume"]:
-        raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
-    return ClipJob(
-        source,
-        output=given.pop("output"),
-        codec=given.pop("codec"),
-        start_s=given.pop("start"),
-        end_s=given.pop("end"),
-        fps=given.pop("fps"),
-        max_frames=given.pop("max_frames"),
-        overwrite=given.pop("overwrite"),
-        resume=given.pop("resume"),
-        **more,
-    )
+    return ClipJob(source, output=given.pop("output"), codec=given.pop("codec"), **taken(given), **more)
 
 
 def _run(plan: Any, quiet: bool, debug: bool, what: str) -> None:

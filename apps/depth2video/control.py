@@ -22,12 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from depth_engine.checks import known_name
-from depth_engine.video.probe import DecodeError
 
 if TYPE_CHECKING:
     from depth_engine.depth.source import DepthSource
-    from depth_engine.video.probe import VideoInfo
-    from depth_engine.video.take import Take
+    from depth_engine.runs.resumable import Source
 
 NORMALIZATIONS = ("clip", "frame", "none")
 IMAGE_FITS = ("crop", "pad")
@@ -235,93 +233,47 @@ def _resize(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def check_control(source: DepthSource, take: Take, info: VideoInfo) -> tuple[str, ...]:
-    """See that depth and clip belong together.
-
-    Args:
-        source: The depth.
-        take: The part of the clip.
-        info: Of the clip.
-
-    Returns:
-        Notes for the user.
-
-    Raises:
-        ValueError: The proportions differ by more than the rounding of a size explains, or the numbers of frames
-            differ and `--end` or `--max-frames` do not say why.
-    """
-    notes = list(source.notes)
-    stretch = (source.width / info.width) / (source.height / info.height)
-    # A side rounded to a multiple of 64 stretches small pictures by up to 32 / 256.
-    if not 0.88 < stretch < 1.14:
-        raise ValueError(
-            f"--depth: {source.path} is {source.width}x{source.height}, the clip {info.width}x{info.height}: the "
-            "proportions differ; give depth of this clip"
-        )
-    wanted, held = take.expected_frames(info), source.frame_count
-    if wanted is None or held is None or held == wanted:
-        return tuple(notes)
-    if held < wanted:
-        raise ValueError(
-            f"--depth: {source.path} has {held} frames, the clip {wanted}; give --max-frames {held}, or depth of the "
-            "whole clip"
-        )
-    from_the_start = not take.start_s and take.fps is None
-    # A container may announce one frame less than it holds.
-    if held > wanted + 1 and not (from_the_start and (take.max_frames is not None or take.end_s is not None)):
-        raise ValueError(
-            f"--depth: {source.path} has {held} frames, more than the {wanted} that are taken of the clip; give depth "
-            f"of this part, or --max-frames {wanted} to use its first frames"
-        )
-    notes.append(f"depth has {held} frames, {wanted} are taken of the clip; the rest of the depth is not used")
-    return tuple(notes)
-
-
 class ControlStream:
     """The control of a run, from a frame on, as long as both the clip and its depth last.
 
-    A source that breaks off ends the stream, so that what was read is still made; `end` tells of it.
-
     Args:
-        take: The clip.
+        clip: The source of the run.
         frames: Its control, from the first frame on.
         first: The frame to begin with.
+        video_size: Height and width at which `video` gives the clip's own frames, in step with the control.
     """
 
-    def __init__(self, take: Take, frames: Iterator[np.ndarray], first: int) -> None:
-        self._take, self._frames, self._first = take, frames, first
+    def __init__(
+        self, clip: Source, frames: Iterator[np.ndarray], first: int, video_size: tuple[int, int] | None = None
+    ) -> None:
+        self._clip, self._frames, self._first, self._video_size = clip, frames, first, video_size
         self._kept: deque[np.ndarray] = deque()  # what no piece was made of yet: a few windows
-        self._broken: DecodeError | None = None
+        self._video: deque[np.ndarray] = deque()
         self._short_after: int | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        with closing(self._take.frames()) as pictures:  # type: ignore[type-var]
-            try:
-                for index, _ in enumerate(pictures):
-                    frame = next(self._frames, None)
-                    if frame is None:
-                        self._short_after = index
-                        return
-                    if index >= self._first:
-                        self._kept.append(frame)
-                        yield frame
-            except DecodeError as error:
-                self._broken = error
+        with closing(self._clip.frames()) as pictures:  # type: ignore[type-var]
+            for index, picture in enumerate(pictures):
+                frame = next(self._frames, None)
+                if frame is None:
+                    self._short_after = index
+                    return
+                if index >= self._first:
+                    if self._video_size is not None:
+                        self._video.append(cover(picture.rgb, *self._video_size))
+                    self._kept.append(frame)
+                    yield frame
+
+    def video(self) -> Iterator[np.ndarray]:
+        """The clip's frame of each control frame that was given out, uint8 `[H, W, 3]`."""
+        while self._video:
+            yield self._video.popleft()
 
     def taken(self, count: int) -> np.ndarray:
         """The next `count` frames, uint8 `[count, H, W, 3]`, which are let go."""
         return np.stack([self._kept.popleft() for _ in range(count)])
 
     def end(self, notes: list[str]) -> None:
-        """Say how the source ended.
-
-        Args:
-            notes: Told there if the depth ended before the clip, whose length its file did not say.
-
-        Raises:
-            DecodeError: It broke off.
-        """
+        """Say so in `notes` if the depth ended before the clip, whose length its file did not say."""
         if self._short_after is not None:
             notes.append(f"depth ends after {self._short_after} frames, before the clip; the new clip ends there too")
-        if self._broken is not None:
-            raise self._broken

@@ -5,62 +5,24 @@ Exit codes: 2 for a request that can't be done, told before anything heavy loads
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from depth_engine.cli.group import OneLineGroup, told
-from depth_engine.runs.clip_depth import engine_options, take_engine_options
+from depth_engine.cli.options import clip_options, depth_options, depth_request, options, taken
 from novel_view.scene_commands import export, nerf, poses
 
 _OUTPUT = click.Path(path_type=Path)
 
 
-def _source_options(command: Callable) -> Callable:
-    """What of the source is taken, and how the run goes."""
-    for option in reversed(
-        (
-            click.argument("source", metavar="INPUT"),
-            click.option(
-                "--depth", type=_OUTPUT, help="Depth to use: npy, npz, a folder of png or exr, 16-bit grey mkv."
-            ),
-            click.option("--depth-kind", help="disparity, depth or metric, where no sidecar says it."),
-            click.option("--start", type=float, help="Start of the part to take, seconds."),
-            click.option("--end", type=float, help="End of the part to take, seconds."),
-            click.option("--fps", type=float, help="Reduce to this frame rate."),
-            click.option("--max-frames", type=int, help="Take this many frames at the most."),
-            click.option("--shots/--no-shots", default=True, help="Find cuts.  [default: --shots]"),
-            click.option(
-                "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps (for depth alone)."
-            ),
-            click.option("--dtype", default="auto", show_default=True, help="auto, float32, float16, bfloat16."),
-            click.option(
-                "--seed", type=int, default=0, show_default=True, help="Of the depth's noise and of handheld."
-            ),
-            click.option("--overwrite", is_flag=True, help="Replace results that exist."),
-            click.option("--resume", is_flag=True, help="Go on with an interrupted run, to the same bytes."),
-            click.option("--quiet", is_flag=True, help="No progress bar, no summary."),
-            click.option("--debug", is_flag=True, help="Show tracebacks."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _video_options(command: Callable) -> Callable:
-    """What is written."""
-    for option in reversed(
-        (
-            click.option("-o", "--output", type=_OUTPUT, required=True, help="Video file to write."),
-            click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
-            click.option("--mask-out", type=_OUTPUT, help="Video of the holes as they were before filling."),
-            click.option("--sharpen/--no-sharpen", default=True, help="Move depth borders to the picture's first."),
-        )
-    ):
-        command = option(command)
-    return command
+_video_options = options(
+    click.option("-o", "--output", type=_OUTPUT, required=True, help="Video file to write."),
+    click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
+    click.option("--mask-out", type=_OUTPUT, help="Video of the holes as they were before filling."),
+    click.option("--sharpen/--no-sharpen", default=True, help="Move depth borders to the picture's first."),
+)
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +32,8 @@ def main() -> None:
 
 
 @main.command()
-@_source_options
+@clip_options()
+@depth_options()
 @_video_options
 @click.option(
     "--path",
@@ -90,21 +53,20 @@ def main() -> None:
 @click.option("--far", type=float, help="Distance of the farthest depth value.")
 @click.option("--poses", type=_OUTPUT, help="Cameras of the clip, from `novel-view poses`.")
 @click.option("--fill", default="spatial", show_default=True, help="Holes: none, spatial, or temporal (needs --poses).")
-@engine_options()
 def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Show INPUT from a moving camera."""
     with told(debug, 2):
         from novel_view.views.render_command import fov_of, plan_render
 
-        engine = take_engine_options(given)
-        job = _job(source, given)
+        job, depth = _job(source, given), depth_request(given)
         given["fov"] = fov_of(job, given.pop("fov"), given.pop("focal"))
-        plan = plan_render(job, engine=engine, **given)
+        plan = plan_render(job, depth=depth, **given)
     _run(plan, quiet, debug)
 
 
 @main.command()
-@_source_options
+@clip_options()
+@depth_options()
 @_video_options
 @click.option(
     "--layout", default="half-sbs", show_default=True, help="half-sbs, sbs, half-tb, tb, anaglyph, left, right."
@@ -123,15 +85,13 @@ def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     show_default=True,
     help="Disparity in the screen's plane: 0 farthest, 1 nearest.",
 )
-@engine_options()
 def stereo(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Left and right view of INPUT in one video."""
     with told(debug, 2):
         from novel_view.views.render_command import plan_stereo
 
-        engine = take_engine_options(given)
-        job = _job(source, given)
-        plan = plan_stereo(job, engine=engine, **given)
+        job, depth = _job(source, given), depth_request(given)
+        plan = plan_stereo(job, depth=depth, **given)
     _run(plan, quiet, debug)
 
 
@@ -139,21 +99,9 @@ def _job(source: str, given: dict[str, Any]) -> Any:
     """The clip job of a command's arguments, which are taken out."""
     from depth_engine.runs.derived_clip import ClipJob
 
-    if given["overwrite"] and given["resume"]:
-        raise ValueError("--overwrite and --resume exclude each other; leave one of them out")
     mask = given.pop("mask_out")
-    return ClipJob(
-        source,
-        output=given.pop("output"),
-        codec=given.pop("codec"),
-        companions={} if mask is None else {"mask": mask},
-        start_s=given.pop("start"),
-        end_s=given.pop("end"),
-        fps=given.pop("fps"),
-        max_frames=given.pop("max_frames"),
-        overwrite=given.pop("overwrite"),
-        resume=given.pop("resume"),
-    )
+    companions = {} if mask is None else {"mask": mask}
+    return ClipJob(source, output=given.pop("output"), codec=given.pop("codec"), companions=companions, **taken(given))
 
 
 def _run(plan: Any, quiet: bool, debug: bool) -> None:

@@ -13,47 +13,21 @@ from typing import Any
 import click
 
 from depth_engine.cli.group import told
-from depth_engine.runs.clip_depth import engine_options, take_engine_options
+from depth_engine.cli.options import clip_options, depth_options, depth_request, options, taken
 
 _PATH = click.Path(path_type=Path)
-_TAKE = ("start", "end", "fps", "max_frames")
 _FINDING = ("method", "fov", "match_every", "near", "far")
 _WRITING = ("every", "size", "depth_format", "eval_every", "masks", "sharpen", "cloud_points")
 
 
-def _added(*options: Callable) -> Callable[[Callable], Callable]:
-    def add(command: Callable) -> Callable:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_take_options = _added(
-    click.argument("source", metavar="INPUT"),
-    click.option("--depth", type=_PATH, help="Depth to use: npy, npz, a folder of png or exr, 16-bit grey mkv."),
-    click.option("--depth-kind", help="disparity, depth or metric, where no sidecar says it."),
-    click.option("--start", type=float, help="Start of the part to take, seconds."),
-    click.option("--end", type=float, help="End of the part to take, seconds."),
-    click.option("--fps", type=float, help="Reduce to this frame rate."),
-    click.option("--max-frames", type=int, help="Take this many frames at the most."),
-    click.option("--shots/--no-shots", default=True, help="Find cuts, for the depth.  [default: --shots]"),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-    click.option("--dtype", default="auto", show_default=True, help="auto, float32, float16, bfloat16."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the depth's noise."),
-    click.option("--overwrite", is_flag=True, help="Replace results that exist."),
-    click.option("--quiet", is_flag=True, help="No progress bar, no summary."),
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
-)
-_pose_options = _added(
+_pose_options = options(
     click.option("--method", default="colmap", show_default=True, help="colmap, or odometry by pictures and depth."),
     click.option("--fov", type=float, help="Vertical field of view, degrees; colmap finds it if it is not given."),
     click.option("--match-every", type=int, help="One frame in so many is matched.  [default: about 6 a second]"),
     click.option("--near", type=float, help="odometry: distance of the nearest depth value; with --far."),
     click.option("--far", type=float, help="odometry: distance of the farthest depth value."),
 )
-_export_options = _added(
+_export_options = options(
     click.option("--poses", type=_PATH, help="Cameras, from `novel-view poses`; else they are found now."),
     click.option("--every", type=int, default=1, show_default=True, help="Export one frame in so many."),
     click.option("--size", type=int, help="Longest side of the pictures at the most, pixels."),
@@ -68,30 +42,30 @@ _export_options = _added(
 
 
 @click.command()
-@_take_options
+@clip_options(resume=False)
+@depth_options()
 @_pose_options
 @click.option("-o", "--output", type=_PATH, required=True, help="File to write, .json.")
-@engine_options()
 def poses(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Find the camera of every frame of INPUT, and how its depth fits the scene."""
     with told(debug, 2):
         from novel_view.scene_plans import plan_poses
 
-        engine = take_engine_options(given)
+        depth = depth_request(given)
         job = _job(source, given, given.pop("output"))
         finding = _taken(given, _FINDING)
-        plan = plan_poses(job, engine=engine, every=finding.pop("match_every"), **finding, **given)
+        plan = plan_poses(job, depth=depth, every=finding.pop("match_every"), **finding, **given)
     found, _ = _shown(plan.job, plan.run, quiet, debug)
     if not quiet:
         _say(plan.notes, [*found.report(), str(plan.job.output)])
 
 
 @click.command()
-@_take_options
+@clip_options(resume=False)
+@depth_options()
 @_pose_options
 @_export_options
 @click.option("-o", "--output", type=_PATH, required=True, help="Folder to write.")
-@engine_options()
 def export(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Write INPUT as a nerfstudio data set, with point clouds and cameras for COLMAP and Blender."""
     with told(debug, 2):
@@ -102,7 +76,8 @@ def export(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 
 
 @click.command()
-@_take_options
+@clip_options(resume=False)
+@depth_options()
 @_pose_options
 @_export_options
 @click.option("-o", "--output", type=_PATH, required=True, help="Folder to write.")
@@ -121,7 +96,6 @@ def export(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 )
 @click.option("--amplitude", type=float, help="Of a path by its name: per cent of the median depth.  [default: 8]")
 @click.option("--period", type=float, help="Likewise, seconds of a swing or a one-way move.  [default: 4]")
-@engine_options()
 def nerf(source: str, quiet: bool, debug: bool, output: Path, resume: bool, **given: Any) -> None:
     """Train a NeRF on INPUT, a clip or a folder of `novel-view export`, and render it along a path."""
     with told(debug, 2):
@@ -146,28 +120,19 @@ def nerf(source: str, quiet: bool, debug: bool, output: Path, resume: bool, **gi
 def _job(source: str, given: dict[str, Any], output: Path) -> Any:
     from depth_engine.runs.derived_clip import ClipJob
 
-    take = _taken(given, _TAKE)
-    return ClipJob(
-        source,
-        output=output,
-        start_s=take["start"],
-        end_s=take["end"],
-        fps=take["fps"],
-        max_frames=take["max_frames"],
-        overwrite=given.pop("overwrite"),
-    )
+    return ClipJob(source, output=output, **taken(given))
 
 
 def _export_plan(source: str, given: dict[str, Any], output: Path) -> Any:
     from novel_view.nerf.dataset import DatasetOptions
     from novel_view.scene_plans import plan_export
 
-    engine = take_engine_options(given)
+    depth = depth_request(given)
     writing = _taken(given, _WRITING)
     options = DatasetOptions(side_px=writing.pop("size"), **writing)
     finding = _taken(given, _FINDING)
     finding["every"] = finding.pop("match_every")
-    return plan_export(_job(source, given, output), options=options, engine=engine, **finding, **given)
+    return plan_export(_job(source, given, output), options=options, depth=depth, **finding, **given)
 
 
 def _taken(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depth_engine.checks import known_name
+from depth_engine.depth.input import DepthInput, DepthRequest, choose_depth
 from depth_engine.depth.source import DepthSource
 from depth_engine.geometry.cameras import Camera, intrinsics
 from depth_engine.geometry.placement import Placement, place
@@ -34,7 +35,7 @@ from novel_view.nerf.dataset import (
 from novel_view.path_files import load_path
 from novel_view.paths import PATHS, NamedPath
 from novel_view.paths import Path as CameraPath
-from novel_view.views.render_command import DEFAULT_FOV_DEG, DepthChoice, choose_depth
+from novel_view.views.render_command import DEFAULT_FOV_DEG
 from novel_view.views.rendering import SourceFrame, view_camera
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class PosesPlan:
 
     job: ClipJob
     info: VideoInfo
-    depth: DepthChoice
+    depth: DepthInput
     method: str
     fov_deg: float | None
     every: int | None
@@ -108,13 +109,7 @@ def plan_poses(
     every: int | None,
     near: float | None,
     far: float | None,
-    depth: Path | None,
-    depth_kind: str | None,
-    engine: Mapping[str, Any],
-    shots: bool,
-    device: str,
-    dtype: str,
-    seed: int,
+    depth: DepthRequest,
 ) -> PosesPlan:
     """Check all that can be checked before anything heavy loads.
 
@@ -133,7 +128,7 @@ def plan_poses(
     if method == "colmap" and (near is not None or far is not None):
         raise ValueError("--near, --far: are for --method odometry; colmap finds where depth lies")
     info = check_source(job)
-    choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
+    choice = choose_depth(depth, job, info, job.output)
     notes = list(choice.notes)
     placement = None
     if method == "odometry":
@@ -165,7 +160,7 @@ class ExportPlan:
     """
 
     poses: PoseResult | PosesPlan
-    depth: DepthChoice
+    depth: DepthInput
     job: ClipJob
     options: DatasetOptions
 
@@ -197,13 +192,7 @@ def plan_export(
     *,
     poses: Path | None,
     options: DatasetOptions,
-    depth: Path | None,
-    depth_kind: str | None,
-    engine: Mapping[str, Any],
-    shots: bool,
-    device: str,
-    dtype: str,
-    seed: int,
+    depth: DepthRequest,
     **finding: Any,
 ) -> ExportPlan:
     """Check all that can be checked before anything heavy loads.
@@ -212,13 +201,7 @@ def plan_export(
         job: The part of the clip; its output is a folder.
         poses: File of poses; None: they are found, and left beside the folder.
         options: What is written.
-        depth: See `choose_depth`.
-        depth_kind: See `choose_depth`.
-        engine: See `choose_depth`.
-        shots: See `choose_depth`.
-        device: See `choose_depth`.
-        dtype: See `choose_depth`.
-        seed: See `choose_depth`.
+        depth: Where it comes from.
         finding: What `plan_poses` takes besides.
 
     Raises:
@@ -228,21 +211,18 @@ def plan_export(
     refuse_existing(job.output, job.overwrite)
     if options.masks is not None:
         probe(options.masks)
-    common: dict[str, Any] = {"shots": shots, "device": device, "dtype": dtype, "seed": seed}
     if poses is None:
         output = job.output.with_name(f"{job.output.name}.poses.json")
-        found = plan_poses(
-            _renamed(job, output), depth=depth, depth_kind=depth_kind, engine=engine, **common, **finding
-        )
+        found = plan_poses(_renamed(job, output), depth=depth, **finding)
         return ExportPlan(found, found.depth, job, options)
     given = [name for name in ("fov", "near", "far") if finding[name] is not None]
     if given:
         raise ValueError(f"--{given[0]}: the poses say it already; leave it out")
     held = load_poses(poses)
     info = check_source(job)
-    choice = choose_depth(job, info, depth, depth_kind, engine, **common)
-    if isinstance(choice.origin, DepthSource):
-        check_same_depth(choice.origin, held)
+    choice = choose_depth(depth, job, info, job.output)
+    if choice.file is not None:
+        check_same_depth(choice.file, held)
     if (info.height, info.width) != (held.height, held.width):
         raise ValueError(f"--poses: are of {held.width}x{held.height}, the clip is {info.width}x{info.height}")
     check_writable(job.output.parent)
@@ -250,15 +230,7 @@ def plan_export(
 
 
 def _renamed(job: ClipJob, output: Path) -> ClipJob:
-    return ClipJob(
-        job.source,
-        output=output,
-        start_s=job.start_s,
-        end_s=job.end_s,
-        fps=job.fps,
-        max_frames=job.max_frames,
-        overwrite=job.overwrite,
-    )
+    return ClipJob(job.source, output=output, overwrite=job.overwrite, **job.taken())
 
 
 @dataclass(frozen=True)

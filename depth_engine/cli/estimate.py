@@ -19,9 +19,10 @@ from depth_engine.checks import known_name
 from depth_engine.cli.progress import frame_progress
 from depth_engine.depth.formats import DEPTH_FORMATS
 from depth_engine.errors import one_line
-from depth_engine.models.loading import CheckpointFiles, resolve_checkpoint
+from depth_engine.models.loading import resolve_checkpoint
 from depth_engine.models.svd.windows import plan as plan_windows
-from depth_engine.runs.job import Job, check_output, output_folders, run_identity, run_job
+from depth_engine.runs.depth_run import DepthJob, DepthRun, EngineMethod, output_folders
+from depth_engine.runs.resumable import check_job, plain
 from depth_engine.settings import RunSettings, choose_settings
 from depth_engine.video.probe import DecodeError, VideoInfo
 from depth_engine.video.read import expand_inputs
@@ -35,19 +36,23 @@ if TYPE_CHECKING:
 class Plan:
     """Checked jobs, and how to load the engine for them."""
 
-    jobs: list[Job]
+    jobs: list[DepthJob]
     infos: list[VideoInfo]
-    files: CheckpointFiles
-    settings: RunSettings
-    options: dict[str, Any]
+    method: EngineMethod
     piped: Path | None
+
+    @property
+    def settings(self) -> RunSettings:
+        """Of the engine."""
+        return self.method.settings
 
     def load_engine(self) -> DepthEngine:
         """Load the checkpoint."""
-        from depth_engine.engine import DepthEngine
+        return self.method.load_engine()
 
-        names = ("spec", "base", "device", "dtype")
-        return DepthEngine.from_pretrained(self.options["model"], **{name: self.options[name] for name in names})
+    def identity(self, job: DepthJob, info: VideoInfo) -> dict[str, Any]:
+        """What must be the same for a job's run to be resumed."""
+        return plain({**job.identity(info), **self.method.identity()})
 
     def run(self, engine: DepthEngine, *, quiet: bool, trace: Callable[[], None]) -> int:
         """Run every job; one that fails does not stop the others. Returns how many failed."""
@@ -55,7 +60,8 @@ class Plan:
         for job, info in zip(self.jobs, self.infos, strict=True):
             try:
                 with frame_progress(job.expected_frames(info), quiet=quiet) as begin:
-                    outputs = run_job(engine, job, self.settings, begin(Path(job.source).name))
+                    maker = self.method.of(engine, job)
+                    outputs = DepthRun(job, self.identity(job, info), maker, begin(Path(job.source).name)).run()
             except Exception as error:  # one clip's failure, of any kind, is told in a line and the next one runs
                 trace()
                 failures += 1
@@ -119,60 +125,43 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     names = ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed", "flow")
     chosen = {name: options[name] for name in names}
     settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
-    from depth_engine.devices import computes_as  # here: --help does without torch
-
-    how = computes_as(options["device"], options["dtype"])
+    method = EngineMethod(files, settings, options["shots"], options["device"], options["dtype"])
     if files.spec.start == "zero" and settings.steps > files.spec.steps:
         click.echo(
             f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training"
         )
-
-    output = options["output"] or Path("out")
     if "-" in inputs and options["resume"]:
         raise ValueError("--resume: - is a pipe, which can't be read again; save it to a file and give that")
     piped = _from_pipe() if "-" in inputs else None
     try:
-        jobs, infos = _check_jobs(inputs, piped, output, formats, options, files, settings, how, dry_run)
+        jobs = _jobs([piped if piped and source == "-" else source for source in inputs], formats, options)
+        plan = Plan(jobs, [check_source(job) for job in jobs], method, piped)
+        for job, info in zip(plan.jobs, plan.infos, strict=True) if not dry_run else ():
+            check_job(job, plan.identity(job, info))
     except BaseException:
         if piped is not None:
             shutil.rmtree(piped.parent, ignore_errors=True)
         raise
-    return Plan(jobs=jobs, infos=infos, files=files, settings=settings, options=options, piped=piped)
+    return plan
 
 
-def _check_jobs(
-    inputs: Sequence[str],
-    piped: Path | None,
-    output: Path,
-    formats: tuple[str, ...],
-    options: dict[str, Any],
-    files: CheckpointFiles,
-    settings: RunSettings,
-    how: dict[str, str],
-    dry_run: bool,
-) -> tuple[list[Job], list[VideoInfo]]:
-    """One checked job per clip."""
-    sources = expand_inputs([piped if piped and source == "-" else source for source in inputs])
-    folders = output_folders(sources, output)
-    jobs = [
-        Job(
-            source=source,
+def _jobs(inputs: Sequence[str | Path], formats: tuple[str, ...], options: dict[str, Any]) -> list[DepthJob]:
+    """One job per clip."""
+    sources = expand_inputs(inputs)
+    return [
+        DepthJob(
+            source,
             folder=folder,
             formats=formats,
             start_s=options["start"],
             end_s=options["end"],
             fps=options["fps"],
             max_frames=options["max_frames"],
-            shots=options["shots"],
             overwrite=options["overwrite"],
             resume=options["resume"],
         )
-        for source, folder in zip(sources, folders, strict=True)
+        for source, folder in zip(sources, output_folders(sources, options["output"] or Path("out")), strict=True)
     ]
-    infos = [check_source(job) for job in jobs]
-    for job, info in zip(jobs, infos, strict=True) if not dry_run else ():
-        check_output(job, run_identity(job, info, files, settings, **how))
-    return jobs, infos
 
 
 def _levels(text: str | None) -> list[float] | None:
@@ -205,7 +194,7 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _warm_up(engine: DepthEngine, job: Job, settings: RunSettings) -> tuple[float, Any]:
+def _warm_up(engine: DepthEngine, job: DepthJob, settings: RunSettings) -> tuple[float, Any]:
     """Seconds of a window once things are warm (of the only one, if the clip has no second), and the sizes."""
     from depth_engine.engine import mark_frames
 

@@ -132,42 +132,6 @@ def survey(source: DepthSource, placement: Placement) -> DepthFacts:
     )
 
 
-def check_fit(source: DepthSource, height: int, width: int, frames: int | None) -> tuple[str, ...]:
-    """See that depth and clip belong together; what is resized or left over is told.
-
-    Args:
-        source: The depth.
-        height: Of the clip.
-        width: Of the clip.
-        frames: Of the clip, if known.
-
-    Returns:
-        Notes for the user.
-
-    Raises:
-        ValueError: Their proportions differ by more than the rounding of a size explains, or depth is too short.
-    """
-    notes = list(source.notes)
-    stretch = (source.width / width) / (source.height / height)
-    # A side rounded to a multiple of 64, as annotators do, stretches small pictures by up to 32 / 256.
-    if not 0.88 < stretch < 1.14:
-        raise ValueError(
-            f"depth: {source.path} is {source.width}x{source.height}, the clip {width}x{height}: the proportions "
-            "differ; give depth of this clip"
-        )
-    if (source.height, source.width) != (height, width):
-        notes.append(f"depth of {source.width}x{source.height} was resized to the clip's {width}x{height}")
-    if frames is not None and source.frame_count is not None:
-        if source.frame_count < frames:
-            raise ValueError(
-                f"depth: {source.path} has {source.frame_count} frames, the clip {frames}; "
-                f"give --max-frames {source.frame_count}, or depth of the whole clip"
-            )
-        if source.frame_count > frames:
-            notes.append(f"depth has {source.frame_count} frames, the clip {frames}; the rest of the depth is not used")
-    return tuple(notes)
-
-
 def fitted_frames(frames: Iterable[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
     """Raw values at the clip's size: float32 `[H, W]`, one by one."""
     import cv2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -21,31 +22,28 @@ def only_run(work: Path) -> Iterator[None]:
     Raises:
         ValueError: Another run holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: an open file can't be replaced there, which has the same effect
-        yield
-        return
     path = work.with_name(f"{work.name}.lock")
-    file = _lock(path, fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock = _lock(path)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the lock goes: the next run's is another file
-        file.close()
+        with suppress(OSError):  # Windows: a file that is open stays until it is let go
+            path.unlink()  # before the lock goes: the next run's is another file
+        lock.release()
 
 
-def _lock(path: Path, flock, exclusively: int) -> IO[bytes]:
+def _lock(path: Path) -> FileLock:
     while True:
-        file = path.open("ab")
+        lock = FileLock(path, timeout=0)
         try:
-            flock(file, exclusively)
-        except OSError:
-            file.close()
+            path.touch()
+            named = path.stat()
+            lock.acquire()
+        except Timeout:
             raise ValueError(f"output: another run is writing to {path.parent}") from None
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
         except FileNotFoundError:
-            pass
-        file.close()  # the run that held it ended meanwhile, and took the name with it
+            continue  # the run that held it ended meanwhile, and took the name with it
+        with suppress(FileNotFoundError):
+            if os.path.samestat(named, path.stat()):
+                return lock
+        lock.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
@@ -100,21 +100,6 @@ def check_source(take: Take) -> VideoInfo:
         with closing(take.frames()) as frames:  # type: ignore[type-var]
             next(frames, None)  # raises if no frame lies there
     return info
-
-
-def check_same_run(held: Mapping[str, Any] | None, wanted: Mapping[str, Any], where: Path) -> None:
-    """Compare a run with the one that is to be resumed.
-
-    Raises:
-        ValueError: Names the first thing that differs.
-    """
-    differing = [] if held is None else [key for key in wanted if held.get(key) != wanted[key]]
-    if differing:
-        key = differing[0]
-        raise ValueError(
-            f"resume: the run in {where} had {key} {(held or {}).get(key)}, not {wanted[key]}; "
-            "give the same clip and settings, or --overwrite to start anew"
-        )
 
 
 def _fingerprint(source: Path) -> str:

@@ -21,8 +21,10 @@ from depth2video.generators import small
 from depth2video.generators.controlnet import ControlledUNet, DepthControlNet
 from depth2video.plan.render import plan_video
 
+from depth_engine.depth.input import DepthRequest
 from depth_engine.models.svd.unet import DepthUNet
-from depth_engine.runs.derived_clip import ClipJob, _Pieces
+from depth_engine.runs.derived_clip import ClipJob
+from depth_engine.runs.pieces import PieceStore
 from depth_engine.video.write import VideoWriter
 from tests.benchmarks.overhead import reduced, timed
 from tools.footage import footage
@@ -38,18 +40,12 @@ OPTIONS: dict[str, Any] = {
     "steps": None,
     "guidance": None,
     "strength": None,
-    "seed": 0,
     "window": None,
     "stride": None,
     "normalize": None,
-    "depth": None,
-    "depth_kind": None,
+    "depth": DepthRequest(),
     "annotator_weights": None,
     "detect_resolution": None,
-    "engine": dict.fromkeys(("model", "spec", "base", "window", "stride", "steps", "strategy", "sampler", "max_res")),
-    "shots": True,
-    "device": "auto",
-    "dtype": "auto",
     "offload": "none",
 }
 
@@ -69,7 +65,7 @@ def main() -> None:
         (ControlStream, "taken", "control for the preview"),
         (VideoWriter, "write", "writing videos"),
         (VideoWriter, "close", "closing videos"),
-        (_Pieces, "append", "pieces for --resume"),
+        (PieceStore, "append", "pieces for --resume"),
     ):
         setattr(owner, method, timed(getattr(owner, method), label, spent))
     small.control_motion = timed(small.control_motion, "flow of the control", spent)

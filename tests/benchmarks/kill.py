@@ -29,8 +29,7 @@ def main() -> None:
         subprocess.run(command(clip, folder / "unbroken"), check=True)
         expected = digests(folder / "unbroken")
         shares = sorted(rng.uniform(0.02, 0.98) for _ in range(args.kills))
-        full_spool = args.frames * 64 * 48 * 4
-        killed = sum(kill_at(clip, folder / "killed", share, full_spool) for share in shares)
+        killed = sum(kill_at(clip, folder / "killed", share, args.frames) for share in shares)
         subprocess.run(command(clip, folder / "killed", "--resume"), check=True)
         same = digests(folder / "killed") == expected
     print(f"killed {killed} times at shares {', '.join(f'{share:.2f}' for share in shares)} of the clip")

@@ -19,8 +19,8 @@ import depth_engine.engine
 from depth_engine import DepthEngine
 from depth_engine.depth.formats import DepthSink
 from depth_engine.models.resize import ModelSize
-from depth_engine.runs.job import Job, run_job
-from depth_engine.runs.spool import Spool
+from depth_engine.runs.depth_run import DepthJob, DepthRun, EngineMaker
+from depth_engine.runs.pieces import PieceStore
 from depth_engine.settings import choose_settings
 from depth_engine.video.read import read_frames
 from depth_engine.video.write import VideoWriter
@@ -73,7 +73,7 @@ def main() -> None:
         (DepthSink, "write", "depth file"),
         (VideoWriter, "write", "preview and depth video"),
         (VideoWriter, "close", "closing videos"),
-        (Spool, "append", "spool for --resume"),
+        (PieceStore, "append", "pieces for --resume"),
     ):
         setattr(owner, method, timed(getattr(owner, method), label, spent))
 
@@ -83,10 +83,10 @@ def main() -> None:
         if args.clip is None:
             reduced(footage("bigbuckbunny.mp4"), clip, args.frames)
         spent.clear()
-        job = Job(source=clip, folder=folder / "out", max_frames=args.frames)
+        job = DepthJob(clip, folder=folder / "out", max_frames=args.frames)
         job.folder.mkdir()
         began = time.perf_counter()
-        run_job(engine, job, settings)
+        DepthRun(job, {}, EngineMaker(engine, settings, True, job.taken())).run()
         wall_s = time.perf_counter() - began
 
     # DepthSink.write of an mkv calls VideoWriter.write: count it once.

@@ -16,10 +16,12 @@ from torch import nn
 
 pytest.importorskip("controlnet_aux", reason="the extra `control` is not installed")
 
-from depth2video.annotators import ANNOTATORS, find_annotator_weights, load_annotator, plan_annotator
+from depth2video.annotators import ANNOTATORS, choose_annotator, find_annotator_weights, load_annotator
+from depth2video.plan.depth_origin import choose_clip_depth
 
 from depth_engine.depth.depth_video import DepthVideo
-from depth_engine.video.take import Take
+from depth_engine.depth.input import DepthInput, DepthRequest
+from depth_engine.video.take import Take, check_source
 from tests.clips import make_clip
 
 CPU = torch.device("cpu")
@@ -94,25 +96,27 @@ def test_zoe_gives_maps_of_the_frame_s_size(tmp_path: Path) -> None:
 
 
 def test_depth_is_made_once_and_says_what_it_is(weights: Path, tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "clip.mp4", frames=2)
-    plan = plan_annotator(
-        "midas", Take(clip), tmp_path / "depth", weights=str(weights), device="cpu", detect_resolution=64
-    )
-    assert "scales each from its own minimum" in plan.note and "flickers" in plan.note
-    done = []
-    source = plan.run(done.append)
+    clip = Take(make_clip(tmp_path / "clip.mp4", frames=2))
+
+    def chosen(side: int) -> DepthInput:
+        return choose_clip_depth(
+            DepthRequest("midas", device="cpu"), clip, check_source(clip), tmp_path / "new.mp4",
+            annotator_weights=str(weights), detect_resolution=side,
+        )  # fmt: skip
+
+    depth, done = chosen(64), []
+    (note,) = depth.notes
+    assert "scales each from its own minimum" in note and "flickers" in note
+    source = depth.get(done.append)
     assert done == [1, 2]
     assert (source.kind, source.height, source.width, source.frame_count) == ("disparity", 48, 64, 2)
-    depth = DepthVideo.load(tmp_path / "depth")
-    assert depth.meta["notes"] == [plan.note]
-    np.testing.assert_allclose(depth.times_s, [0, 0.04])
+    made = DepthVideo.load(tmp_path / "new.midas")
+    assert made.meta["notes"] == [note]
+    np.testing.assert_allclose(made.times_s, [0, 0.04])
     again: list[int] = []
-    plan.run(again.append)
+    chosen(64).get(again.append)
     assert again == [], "what is there is used again"
-    other = plan_annotator(
-        "midas", Take(clip), tmp_path / "depth", weights=str(weights), device="cpu", detect_resolution=128
-    )
-    other.run(again.append)
+    chosen(128).get(again.append)
     assert again == [1, 2], "but not that of other settings"
 
 
@@ -155,10 +159,10 @@ def test_safetensors_are_taken_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("resolution", "nearest"), [(100, 128), (1, 64), (0, 64)])
 def test_the_resolution_is_a_multiple_of_64(weights: Path, tmp_path: Path, resolution: int, nearest: int) -> None:
     with pytest.raises(ValueError, match=f"nearest: {nearest}"):
-        plan_annotator("midas", Take("x"), tmp_path, weights=str(weights), detect_resolution=resolution)
+        choose_annotator("midas", weights=str(weights), detect_resolution=resolution)
 
 
 def test_without_the_package_the_command_to_install_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"midas needs controlnet-aux: pip install 'depth-engine\[control\]'"):
-        plan_annotator("midas", Take("x"), tmp_path)
+        choose_annotator("midas")

@@ -11,11 +11,10 @@ from click.testing import CliRunner, Result
 from depth2video.cli import main
 from depth2video.generators.catalogue import SMALL_FOLDER
 from depth2video.plan.memory import memory_told
-from depth2video.plan.render import gathered
 from PIL import Image
 
 from depth_engine.depth.depth_video import DepthVideo
-from depth_engine.runs.derived_clip import Piece
+from depth_engine.runs.pieces import Piece, gathered
 from depth_engine.video.read import probe, read_frames
 from tests.clips import cut_off, make_clip, packet_times_s
 from tests.depth2video.conftest import moving_disparity
@@ -180,16 +179,15 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     arguments += ["--control-out", str(tmp_path / "control.mkv")]
     script = (
         "import os, signal, sys\n"
-        "import depth_engine.runs.derived_clip as derived_clip\n"
-        "append, count = derived_clip._Pieces.append, 0\n"
+        "import depth_engine.runs.pieces as pieces\n"
+        "append, count = pieces.PieceStore.append, 0\n"
         "def counted(self, piece):\n"
         "    global count\n"
         "    append(self, piece)\n"
         "    count += 1\n"
         f"    if count == {limit}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "derived_clip._Pieces.append = counted\n"
-        "import depth2video.plan.render as command\n"
-        "command._KEEP_EVERY_S = 0\n"
+        "pieces.PieceStore.append = counted\n"
+        "pieces._KEEP_EVERY_S = 0\n"
         "from depth2video.cli import main\n"
         "main(sys.argv[1:])\n"
     )
@@ -334,7 +332,7 @@ def test_small_pieces_are_gathered_and_slow_ones_are_not(monkeypatch: pytest.Mon
     assert len(next(kept).frames) == 10, "what is finished is not lost"
     with pytest.raises(RuntimeError):
         next(kept)
-    monkeypatch.setattr("depth2video.plan.render._KEEP_EVERY_S", 0)
+    monkeypatch.setattr("depth_engine.runs.pieces._KEEP_EVERY_S", 0)
     assert [len(piece.frames) for piece in gathered(iter(pieces))] == [5] * 12
 
 
@@ -366,9 +364,9 @@ def test_a_run_that_ran_out_of_memory_goes_on_where_it_stood(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The allocator is asked for more than there is once a window is finished."""
-    from depth_engine.runs import derived_clip
+    from depth_engine.runs.pieces import PieceStore
 
-    append = derived_clip._Pieces.append
+    append = PieceStore.append
 
     def then_ask_for_too_much(self, piece) -> None:
         append(self, piece)
@@ -377,8 +375,8 @@ def test_a_run_that_ran_out_of_memory_goes_on_where_it_stood(
     arguments = [clip, "-o", tmp_path / "new.mp4", "--depth", depth_file, *animatediff]
     arguments += ["--control-out", tmp_path / "control.mkv"]
     with monkeypatch.context() as patch:
-        patch.setattr(derived_clip._Pieces, "append", then_ask_for_too_much)
-        patch.setattr("depth2video.plan.render._KEEP_EVERY_S", 0)
+        patch.setattr(PieceStore, "append", then_ask_for_too_much)
+        patch.setattr("depth_engine.runs.pieces._KEEP_EVERY_S", 0)
         done = run(*arguments)
     assert done.exit_code == 1, done.output
     (line,) = done.stderr.strip().splitlines()

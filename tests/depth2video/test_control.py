@@ -7,7 +7,6 @@ from depth2video.control import (
     FAR_OVER_NEAR,
     ClipHistogram,
     DisparityRange,
-    check_control,
     choose_range,
     clip_range,
     contain,
@@ -20,7 +19,6 @@ from depth2video.control import (
 
 from depth_engine.depth.depth_video import DepthVideo
 from depth_engine.depth.source import DepthSource, open_depth
-from depth_engine.video.take import Take, check_source
 from tests.depth2video.conftest import moving_disparity
 
 
@@ -125,21 +123,3 @@ def test_pictures_are_not_stretched(size: tuple[int, int]) -> None:
         assert abs(rows.mean() - (size[0] - 1) / 2) <= 1 and abs(columns.mean() - (size[1] - 1) / 2) <= 1
     assert (contain(disc, *size)[0] == 40).all(), "the border repeats the edge"
     np.testing.assert_array_equal(cover(disc, 120, 160), disc)
-
-
-def test_depth_that_does_not_belong_to_the_clip_is_refused(tmp_path: Path, clip: Path) -> None:
-    info = check_source(Take(clip))
-    long = _source(tmp_path / "long", moving_disparity(20, 48, 64), "disparity")
-    short = _source(tmp_path / "short", moving_disparity(5, 48, 64), "disparity")
-    square = _source(tmp_path / "square", moving_disparity(12, 64, 64), "disparity")
-    with pytest.raises(ValueError, match="has 20 frames, more than the 12 that are taken"):
-        check_control(long, Take(clip), info)
-    with pytest.raises(ValueError, match="has 20 frames, more than the 6"):
-        check_control(long, Take(clip, fps=12.5), info)
-    with pytest.raises(ValueError, match="has 5 frames, the clip 12; give --max-frames 5"):
-        check_control(short, Take(clip), info)
-    with pytest.raises(ValueError, match="the proportions differ"):
-        check_control(square, Take(clip), info)
-    assert check_control(short, Take(clip, max_frames=5), info) == ()
-    (note,) = check_control(long, Take(clip, max_frames=5), info)
-    assert "the rest of the depth is not used" in note

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from depth_engine.depth.source import DepthSource, open_depth
-from depth_engine.geometry.placement import check_fit, fitted_frames, place, survey
+from depth_engine.geometry.placement import fitted_frames, place, survey
 
 
 def source_of(folder: Path, values: np.ndarray, kind: str = "disparity") -> DepthSource:
@@ -59,13 +59,6 @@ def test_the_survey_finds_the_median(tmp_path: Path) -> None:
         survey(source_of(tmp_path, np.full((2, 3, 4), -1.0), "metric"), place("metric"))
 
 
-def test_depth_of_another_clip_is_refused_and_of_another_size_resized(tmp_path: Path) -> None:
+def test_depth_is_brought_to_the_clip_s_size(tmp_path: Path) -> None:
     source = source_of(tmp_path, np.linspace(0, 1, 5 * 30 * 40).reshape(5, 30, 40))
-    assert check_fit(source, 30, 40, 5) == ()
-    assert "resized" in check_fit(source, 60, 80, 5)[0]
-    assert "not used" in check_fit(source, 30, 40, 4)[0]
-    with pytest.raises(ValueError, match="has 5 frames, the clip 6; give --max-frames 5"):
-        check_fit(source, 30, 40, 6)
-    with pytest.raises(ValueError, match="the proportions differ"):
-        check_fit(source, 40, 30, 5)
     assert next(fitted_frames(source.open(), 60, 80)).shape == (60, 80)

@@ -22,7 +22,7 @@ from depth2video.generators.long_clips import Span, share_of_new, spans
 from depth2video.generators.pipelines import load_part, pictures, place, to_frames
 from depth_engine.models.svd.noise import seeded_noise
 from depth_engine.plain_data import read_json
-from depth_engine.runs.derived_clip import Piece
+from depth_engine.runs.pieces import Piece
 
 # The motion adapters were trained on 16 frames; 4 is the step that FreeNoise's authors take.
 CONTEXT, CONTEXT_STRIDE = 16, 4

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from depth_engine.runs.derived_clip import Piece
+    from depth_engine.runs.pieces import Piece
 
 OFFLOADS = ("none", "model", "sequential")
 Offload = Literal["none", "model", "sequential"]

@@ -26,7 +26,7 @@ from depth2video.generators.controlnet import ControlledUNet, DepthControlNet, c
 from depth_engine.models.loading import load_model
 from depth_engine.plain_data import from_plain, read_json
 from depth_engine.runs.background import read_ahead
-from depth_engine.runs.derived_clip import Piece
+from depth_engine.runs.pieces import Piece
 
 if TYPE_CHECKING:
     from depth2video.generators.interface import Request

@@ -26,7 +26,7 @@ from depth_engine.models.svd.embed import Embedder, load_embedder
 from depth_engine.models.svd.noise import seeded_noise
 from depth_engine.models.svd.spec import CHRONODEPTH
 from depth_engine.plain_data import read_json
-from depth_engine.runs.derived_clip import Piece
+from depth_engine.runs.pieces import Piece
 
 if TYPE_CHECKING:
     from depth2video.generators.interface import Offload, Request

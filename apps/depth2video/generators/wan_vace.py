@@ -22,7 +22,7 @@ from depth2video.generators.long_clips import Span, crossfade, spans
 from depth2video.generators.pipelines import listed_parts, load_part, pictures, place, to_frames
 from depth_engine.models.svd.noise import seeded_noise
 from depth_engine.plain_data import read_json
-from depth_engine.runs.derived_clip import Piece
+from depth_engine.runs.pieces import Piece
 
 FRAMES_PER_LATENT = 4
 # Wan's authors: 3 at 480p, 5 at 720p (README of Wan2.1); the border is between the two areas.

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depth2video.control import ClipHistogram, ControlStream, choose_range, control_frames
 from depth2video.plan.choices import choose_size, find_generator, parse_size
-from depth2video.plan.depth_origin import DepthOrigin, Progress, choose_depth, choose_normalization
+from depth2video.plan.depth_origin import choose_clip_depth, choose_normalization, get_depth
 from depth2video.plan.memory import memory_told
-from depth_engine.runs.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
+from depth_engine.depth.input import DepthInput, DepthRequest
+from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
+from depth_engine.runs.pieces import Piece
+from depth_engine.runs.resumable import Progress, Source, already_finished
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_PIECE_FRAMES = 48  # what a killed run loses at the most
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ControlPlan:
 
     job: ClipJob
     info: VideoInfo
-    depth: DepthOrigin
+    depth: DepthInput
     normalize: str
     height: int
     width: int
@@ -55,24 +55,23 @@ class ControlPlan:
         Raises:
             RuntimeError: Memory ran out; says what to lower.
         """
-        if self.job.resume and self.job.finished:
+        if already_finished(self.job):
             return self.job.outputs, []
         with memory_told("--depth-max-res or --depth-window"):
-            source = self.depth.get(on_depth, seen := ClipHistogram())
+            source = get_depth(self.depth, on_depth, seen := ClipHistogram())
         span = choose_range(source, self.normalize, self.job.expected_frames(self.info), seen)
         notes = list(self.depth.notes)
         settings = {**self.settings, **self.depth.to_json()}
         if span is not None:
             settings["disparity_range"] = [span.low, span.high]
 
-        def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
-            control = ControlStream(self.job, control_frames(source, span, self.height, self.width), first)
-            frames = iter(control)
-            while count := len(list(islice(frames, _PIECE_FRAMES))):
-                yield Piece(control.taken(count))
+        def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+            control = ControlStream(clip, control_frames(source, span, self.height, self.width), first)
+            for _ in control:
+                yield Piece(control.taken(1))
             control.end(notes)
 
-        outputs = run_clip_job(self.job, self.identity, make, settings=settings, notes=notes, on_frames=on_frames)
+        outputs = ClipRun(self.job, self.identity, make, settings=settings, notes=notes, on_frames=on_frames).run()
         return outputs, notes
 
 
@@ -82,15 +81,9 @@ def plan_control(
     generator: str | None,
     size: str | None,
     normalize: str | None,
-    depth: str | None,
-    depth_kind: str | None,
+    depth: DepthRequest,
     annotator_weights: str | None,
     detect_resolution: int | None,
-    engine: Mapping[str, Any],
-    shots: bool,
-    seed: int,
-    device: str,
-    dtype: str,
 ) -> ControlPlan:
     """Check all that can be checked before anything heavy loads.
 
@@ -105,21 +98,11 @@ def plan_control(
         width, height = parse_size(size)
     else:
         height, width = info.height, info.width
-    origin = choose_depth(
-        job,
-        info,
-        depth,
-        depth_kind,
-        engine,
-        annotator_weights=annotator_weights,
-        detect_resolution=detect_resolution,
-        shots=shots,
-        device=device,
-        dtype=dtype,
-        seed=seed,
+    origin = choose_clip_depth(
+        depth, job, info, job.output, annotator_weights=annotator_weights, detect_resolution=detect_resolution
     )
     chosen = choose_normalization(normalize, origin)
-    settings = {"control": "near is white", "normalize": chosen, "size": f"{width}x{height}", "seed": seed}
+    settings = {"control": "near is white", "normalize": chosen, "size": f"{width}x{height}", "seed": depth.seed}
     plan = ControlPlan(job, info, origin, chosen, height, width, settings)
     check_clip_job(job, plan.identity)
     return plan

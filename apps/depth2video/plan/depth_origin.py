@@ -1,116 +1,54 @@
-"""Where a run's depth comes from: a file, the engine, or an annotator; checked, and made when it is wanted."""
+"""The depth that a run of depth2video works from: the engine's, a file's, or an annotator's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from depth2video.annotators import ANNOTATORS, AnnotatorPlan, plan_annotator
-from depth2video.control import NORMALIZATIONS, ClipHistogram, check_control, to_disparity
+from depth2video.annotators import ANNOTATORS, AnnotatorMethod, choose_annotator
+from depth2video.control import NORMALIZATIONS, ClipHistogram, to_disparity
 from depth_engine.checks import known_name
-from depth_engine.depth.source import DepthSource, open_depth
-from depth_engine.runs.clip_depth import DepthPlan, plan_depth
-from depth_engine.runs.derived_clip import ClipJob
-from depth_engine.video.probe import DecodeError, VideoInfo
-
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class DepthOrigin:
-    """Where depth comes from, checked.
-
-    Attributes:
-        origin: Depth that was given, or how it is to be made.
-        notes: For the user.
-    """
-
-    origin: DepthSource | DepthPlan | AnnotatorPlan
-    notes: tuple[str, ...] = ()
-
-    def get(self, on_frames: Progress, seen: ClipHistogram | None = None) -> DepthSource:
-        """The depth, made now if need be; of a source that breaks off, as far as it could be read.
-
-        Args:
-            on_frames: Told how many frames are done.
-            seen: Is added what the engine makes now, so that the range of the clip needs no pass of its own.
-        """
-        if isinstance(self.origin, DepthSource):
-            return self.origin
-        if isinstance(self.origin, AnnotatorPlan):
-            return self.origin.run(on_frames)
-        kind = self.origin.files.spec.kind
-        add = None if seen is None else lambda values: seen.add(to_disparity(values, kind))
-        try:
-            return self.origin.run(on_frames, add)
-        except DecodeError:
-            if self.origin.job.finished:
-                return open_depth(self.origin.job.folder)
-            raise
-
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on."""
-        if isinstance(self.origin, DepthSource):
-            return {"depth": str(self.origin.path), "depth_time_ns": self.origin.path.stat().st_mtime_ns}
-        return {"depth": self.origin.identity}
-
-    def to_json(self) -> dict[str, Any]:
-        """For the sidecar."""
-        if isinstance(self.origin, DepthSource):
-            return {"depth": str(self.origin.path)}
-        if isinstance(self.origin, AnnotatorPlan):
-            return {"depth": str(self.origin.folder), "depth_model": self.origin.name}
-        return {"depth": str(self.origin.job.folder), "depth_model": self.origin.files.name}
+from depth_engine.depth.input import DepthInput, DepthRequest, choose_depth
+from depth_engine.depth.source import DepthSource
+from depth_engine.runs.resumable import Progress
+from depth_engine.video.probe import VideoInfo
+from depth_engine.video.take import Take
 
 
-def choose_depth(
-    job: ClipJob,
+def choose_clip_depth(
+    request: DepthRequest,
+    take: Take,
     info: VideoInfo,
-    depth: str | None,
-    kind: str | None,
-    engine: Mapping[str, Any],
+    output: Path,
     *,
     annotator_weights: str | None,
     detect_resolution: int | None,
-    shots: bool,
-    device: str,
-    dtype: str,
-    seed: int,
-) -> DepthOrigin:
-    """Depth of a file, of the engine, or of an annotator; the latter two into a folder beside the output.
+) -> DepthInput:
+    """As `choose_depth`, with the annotators.
 
     Raises:
         ValueError: Depth and clip do not belong together, or an option is of another source of depth.
         OSError: A file is missing.
     """
-    name = depth or "engine"
-    named = sorted(option for option, value in engine.items() if value is not None)
-    if named and name != "engine":
-        raise ValueError(f"--depth-{named[0].replace('_', '-')}: is of the engine, and --depth is {name}")
     for option, value in (("--annotator-weights", annotator_weights), ("--detect-resolution", detect_resolution)):
-        if value is not None and name not in ANNOTATORS:
-            raise ValueError(f"{option}: is of the annotators; it goes with --depth {', '.join(ANNOTATORS)}")
-    if name in (*ANNOTATORS, "engine") and kind is not None:
-        raise ValueError(f"--depth-kind: is for --depth FILE; {name} knows its own")
-    if name == "engine":
-        folder = job.output.with_suffix(".depth")
-        plan = plan_depth(job, folder, engine, device=device, dtype=dtype, seed=seed, shots=shots)
-        return DepthOrigin(plan)
-    if name in ANNOTATORS:
-        resolution = {} if detect_resolution is None else {"detect_resolution": detect_resolution}
-        folder = job.output.with_suffix(f".{name}")
-        annotator = plan_annotator(name, job, folder, weights=annotator_weights, device=device, **resolution)
-        return DepthOrigin(annotator, (annotator.note,))
-    if not Path(name).exists() and Path(name).name == name and not Path(name).suffix:
-        known_name("--depth", name, ["engine", *ANNOTATORS, "a file"])
-    source = open_depth(name, kind)
-    return DepthOrigin(source, check_control(source, job, info))
+        if value is not None and request.source not in ANNOTATORS:
+            raise ValueError(f"{option}: only applies to --depth {', '.join(ANNOTATORS)}")
+    choose = partial(
+        choose_annotator, weights=annotator_weights, device=request.device, detect_resolution=detect_resolution
+    )
+    methods = {name: partial(choose, name) for name in ANNOTATORS}
+    depth = choose_depth(request, take, info, output, methods, prefix="depth-")
+    return replace(depth, notes=(depth.method.note,)) if isinstance(depth.method, AnnotatorMethod) else depth
 
 
-def choose_normalization(normalize: str | None, origin: DepthOrigin) -> str:
+def get_depth(depth: DepthInput, on_frames: Progress, seen: ClipHistogram) -> DepthSource:
+    """The depth, made now if need be; what is made now is added to `seen`, which spares a pass for its range."""
+    return depth.get(on_frames, lambda values: seen.add(to_disparity(values, depth.kind)))
+
+
+def choose_normalization(normalize: str | None, depth: DepthInput) -> str:
     """`clip` unless the user says otherwise; annotators scale their maps themselves: `none`."""
     if normalize is None:
-        return "none" if isinstance(origin.origin, AnnotatorPlan) else "clip"
+        return "none" if isinstance(depth.method, AnnotatorMethod) else "clip"
     return known_name("--normalize", normalize, NORMALIZATIONS)

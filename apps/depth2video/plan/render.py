@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections import abc
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,11 +25,14 @@ from depth2video.control import (
 from depth2video.generators.interface import Generator, Offload, Request
 from depth2video.generators.loading import find_parts, load_generator, weights_identity
 from depth2video.plan.choices import check_device, check_request, choose_size, choose_windows, find_generator
-from depth2video.plan.depth_origin import DepthOrigin, Progress, choose_depth, choose_normalization
+from depth2video.plan.depth_origin import choose_clip_depth, choose_normalization, get_depth
 from depth2video.plan.memory import memory_told
 from depth_engine.checks import known_name
+from depth_engine.depth.input import DepthInput, DepthRequest
 from depth_engine.runs.background import read_ahead
-from depth_engine.runs.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
+from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
+from depth_engine.runs.pieces import Piece
+from depth_engine.runs.resumable import Progress, Source, already_finished
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
 
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
     from depth_engine.depth.source import DepthSource
 
-# What a killed run loses at the most, but for a window that takes longer.
-_KEEP_EVERY_S = 10.0
-_KEEP_EVERY_FRAMES = 24
 CONTROL = "control"  # the companion clip
 
 
@@ -72,7 +69,7 @@ class VideoPlan:
 
     job: ClipJob
     info: VideoInfo
-    depth: DepthOrigin
+    depth: DepthInput
     normalize: str
     generator: str
     folders: dict[str, Path]
@@ -98,7 +95,7 @@ class VideoPlan:
         Raises:
             RuntimeError: Memory ran out; says what to lower.
         """
-        if self.job.resume and self.job.finished:
+        if already_finished(self.job):
             return self.job.outputs, []
         import depth_engine.models.svd.unet  # noqa: F401  # brings diffusers, which two threads can't import at once
 
@@ -107,7 +104,7 @@ class VideoPlan:
             # The bundled one is small; larger ones do not share the memory with depth.
             loading = beside.submit(self._load) if self.generator == "bundled" else None
             with memory_told("--depth-max-res or --depth-window"):
-                source = self.depth.get(on_depth, seen)
+                source = get_depth(self.depth, on_depth, seen)
             notes = [*self.depth.notes, *self.notes]
             cuts = len(source.shots or (0,)) - 1
             if cuts:
@@ -145,20 +142,17 @@ class VideoPlan:
         if span is not None:
             settings["disparity_range"] = [span.low, span.high]
 
-        def make(first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+        def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
             frames = control_frames(source, span, self.height, self.width)
-            control = ControlStream(self.job, frames, first)
-            with ExitStack() as stack:
-                video = stack.enter_context(closing(self._source_frames(first)))
-                request = replace(self.request, video=None if self.request.strength is None else video)
-                # Control is read, a window made, and the one before it written, all at once.
-                given = stack.enter_context(closing(read_ahead(control, self.window)))
-                pieces = gathered(generator.generate(given, request, state=state or None))
-                for piece in stack.enter_context(closing(read_ahead(pieces, 1, all_cores=True))):
+            with_video = self.request.strength is not None
+            control = ControlStream(clip, frames, first, video_size=(self.height, self.width) if with_video else None)
+            request = replace(self.request, video=control.video() if with_video else None)
+            with closing(read_ahead(control, self.window)) as given:  # beside the network
+                for piece in generator.generate(given, request, state=state or None):
                     yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
             control.end(notes)
 
-        return run_clip_job(
+        run = ClipRun(
             self.job,
             self.identity,
             make,
@@ -167,40 +161,7 @@ class VideoPlan:
             notes=notes,
             on_frames=on_frames,
         )
-
-    def _source_frames(self, first: int) -> abc.Generator[np.ndarray, None, None]:
-        """Frames of the source from one on, at the new clip's size."""
-        with closing(self.job.frames()) as frames:  # type: ignore[type-var]
-            for frame in islice(frames, first, None):
-                yield cover(frame.rgb, self.height, self.width)
-
-
-def gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Small pieces made one: each costs a few files on disk, which a quick network would wait for.
-
-    Args:
-        pieces: Of a generator.
-
-    Returns:
-        Iterator over pieces that took `_KEEP_EVERY_S` to make or hold `_KEEP_EVERY_FRAMES`, and the last one.
-    """
-    waiting: list[np.ndarray] = []
-    state: dict[str, Tensor] = {}
-    began_s = time.monotonic()
-    try:
-        for piece in pieces:
-            waiting.append(piece.frames)
-            state = piece.state
-            took_s = time.monotonic() - began_s
-            if took_s >= _KEEP_EVERY_S or sum(map(len, waiting)) >= _KEEP_EVERY_FRAMES:
-                yield Piece(np.concatenate(waiting), state)
-                waiting, began_s = [], time.monotonic()
-    except Exception:  # such as memory that ran out: what is finished is kept
-        if waiting:
-            yield Piece(np.concatenate(waiting), state)
-        raise
-    if waiting:
-        yield Piece(np.concatenate(waiting), state)
+        return run.run()
 
 
 def plan_video(
@@ -218,19 +179,13 @@ def plan_video(
     steps: int | None,
     guidance: float | None,
     strength: float | None,
-    seed: int,
     size: str | None,
     window: int | None,
     stride: int | None,
     normalize: str | None,
-    depth: str | None,
-    depth_kind: str | None,
+    depth: DepthRequest,
     annotator_weights: str | None,
     detect_resolution: int | None,
-    engine: Mapping[str, Any],
-    shots: bool,
-    device: str,
-    dtype: str,
     offload: str,
 ) -> VideoPlan:
     """Check all that can be checked before anything heavy loads.
@@ -239,6 +194,7 @@ def plan_video(
         ValueError: Names the option, the value and what is accepted.
         OSError: A file is missing or in the way.
     """
+    device, dtype, seed = depth.device, depth.dtype, depth.seed  # the generator's too
     spec = find_generator(generator, parts)
     window, stride = choose_windows(spec, window, stride)
     info = check_source(job)
@@ -265,18 +221,8 @@ def plan_video(
         raise ValueError("--image: is missing; --ip-adapter reads it")
     needed = ("ip_adapter",) if spec.image == "style" and picture is not None else ()
     folders = find_parts(spec.name, parts, optional=needed)
-    origin = choose_depth(
-        job,
-        info,
-        depth,
-        depth_kind,
-        engine,
-        annotator_weights=annotator_weights,
-        detect_resolution=detect_resolution,
-        shots=shots,
-        device=device,
-        dtype=dtype,
-        seed=seed,
+    origin = choose_clip_depth(
+        depth, job, info, job.output, annotator_weights=annotator_weights, detect_resolution=detect_resolution
     )
     chosen = choose_normalization(normalize, origin)
     settings = {

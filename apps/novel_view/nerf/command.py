@@ -15,7 +15,7 @@ from typing import Any
 
 from depth_engine.geometry.cameras import Camera, intrinsics
 from depth_engine.runs.atomic import publish, refuse_existing
-from depth_engine.video.take import check_same_run
+from depth_engine.runs.resumable import compare_runs
 from novel_view.nerf.dataset import dataset_cameras, read_dataset
 from novel_view.path_files import load_path
 
@@ -102,7 +102,7 @@ def _work_folder(output: Path, job: dict[str, Any], *, overwrite: bool, resume: 
     work = output.with_name(f".{output.name}.work")
     file = work / "job.json"
     if resume and file.exists():
-        check_same_run(json.loads(file.read_text()), {name: job[name] for name in _IDENTITY}, work)
+        compare_runs(json.loads(file.read_text()), {name: job[name] for name in _IDENTITY}, work)
         file.write_text(json.dumps(job) + "\n")
         return work
     if work.exists() and not overwrite:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from depth_engine.checks import known_name
-from depth_engine.depth.source import DepthSource, open_depth
+from depth_engine.depth.input import DepthInput, DepthRequest, choose_depth
+from depth_engine.depth.source import DepthSource
 from depth_engine.geometry.cameras import Camera, intrinsics
-from depth_engine.geometry.placement import Placement, check_fit, fitted_frames, place, survey
-from depth_engine.runs.clip_depth import DepthPlan, plan_depth
-from depth_engine.runs.derived_clip import ClipJob, Piece, check_clip_job, run_clip_job
+from depth_engine.geometry.placement import Placement, fitted_frames, place, survey
+from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
+from depth_engine.runs.pieces import Piece
+from depth_engine.runs.resumable import Progress, Source, already_finished
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
 from novel_view.path_files import load_path
@@ -27,7 +29,7 @@ from novel_view.views.rendering import (
     NEIGHBOURS,
     Fill,
     last_view,
-    pieces,
+    piece_of,
     render_views,
     source_frames,
     view_camera,
@@ -43,70 +45,6 @@ if TYPE_CHECKING:
     from novel_view.views.rendering import SourceFrame
 
 DEFAULT_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class DepthChoice:
-    """Where depth comes from, checked.
-
-    Attributes:
-        origin: Depth that was given, or how it is to be estimated.
-        notes: For the user.
-    """
-
-    origin: DepthSource | DepthPlan
-    notes: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """`disparity`, `depth` or `metric`."""
-        return self.origin.files.spec.kind if isinstance(self.origin, DepthPlan) else self.origin.kind
-
-    def get(self, on_frames: Progress) -> DepthSource:
-        """The depth, estimated now if need be."""
-        return self.origin.run(on_frames) if isinstance(self.origin, DepthPlan) else self.origin
-
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on."""
-        if isinstance(self.origin, DepthPlan):
-            return {"depth": self.origin.identity}
-        return {"depth": str(self.origin.path), "depth_time_ns": self.origin.path.stat().st_mtime_ns}
-
-    def to_json(self) -> dict[str, Any]:
-        """For the sidecar."""
-        if isinstance(self.origin, DepthPlan):
-            return {"depth": str(self.origin.job.folder), "depth_model": self.origin.files.name}
-        return {"depth": str(self.origin.path)}
-
-
-def choose_depth(
-    job: ClipJob,
-    info: VideoInfo,
-    file: File | None,
-    kind: str | None,
-    engine: Mapping[str, Any],
-    *,
-    shots: bool,
-    device: str,
-    dtype: str,
-    seed: int,
-) -> DepthChoice:
-    """Depth of a file, or of the engine into a folder beside the output.
-
-    Raises:
-        ValueError: Depth and clip do not belong together, or the engine can't do what is asked.
-    """
-    if file is not None:
-        named = sorted(name for name, value in engine.items() if value is not None)
-        if named:
-            raise ValueError(f"--{named[0].replace('_', '-')}: is of the engine, and --depth gives depth already")
-        source = open_depth(file, kind)
-        return DepthChoice(source, check_fit(source, info.height, info.width, job.expected_frames(info)))
-    if kind is not None:
-        raise ValueError("--depth-kind: is for --depth FILE; the engine knows its own")
-    folder = job.output.with_suffix(".depth")
-    return DepthChoice(plan_depth(job, folder, engine, device=device, dtype=dtype, seed=seed, shots=shots))
 
 
 def warp_device(device: str) -> str:
@@ -158,7 +96,7 @@ class RenderPlan:
 
     job: ClipJob
     info: VideoInfo
-    depth: DepthChoice
+    depth: DepthInput
     path: Path
     near: float | None
     far: float | None
@@ -177,7 +115,7 @@ class RenderPlan:
 
     def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[File], list[str]]:
         """Make the clip; the finished files, and notes."""
-        if self.job.resume and self.job.finished:
+        if already_finished(self.job):
             return self.job.outputs, []
         depth = self.depth.get(on_depth)
         placement = self._placement(depth)
@@ -198,14 +136,14 @@ class RenderPlan:
             "placement": placement.to_json(),
             "median_depth": round(facts.median, 6),
         }
-        outputs = run_clip_job(
+        outputs = ClipRun(
             self.job,
             self.identity,
-            lambda first, state: self._make(depth, placement, facts.median, first, state),
+            lambda clip, first, state: self._make(depth, placement, facts.median, clip, first, state),
             settings=settings,
             notes=notes,
             on_frames=on_frames,
-        )
+        ).run()
         return outputs, notes
 
     def _placement(self, depth: DepthSource) -> Placement:
@@ -214,7 +152,13 @@ class RenderPlan:
         return place(depth.kind, self.near, self.far)
 
     def _make(
-        self, depth: DepthSource, placement: Placement, median: float, first: int, state: dict[str, Tensor]
+        self,
+        depth: DepthSource,
+        placement: Placement,
+        median: float,
+        clip: Source,
+        first: int,
+        state: dict[str, Tensor],
     ) -> Iterator[Piece]:
         height, width = self.info.height, self.info.width
         if self.poses is not None:
@@ -226,7 +170,7 @@ class RenderPlan:
         with closing(depth.open()) as values:  # type: ignore[type-var]
             placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
             frames = source_frames(
-                self.job,
+                clip,
                 placed,
                 camera_of,
                 depth.shots,
@@ -242,7 +186,7 @@ class RenderPlan:
                 last_view(state),
                 device=self.device,
             )
-            yield from pieces((view.rgb, view.hole, view) for _, view in views)
+            yield from (piece_of(view.rgb, view.hole, view) for _, view in views)
 
 
 def plan_render(
@@ -252,7 +196,6 @@ def plan_render(
     amplitude: float | None,
     period: float | None,
     easing: str | None,
-    seed: int,
     near: float | None,
     far: float | None,
     fov: float | None,
@@ -260,12 +203,7 @@ def plan_render(
     fill: str,
     smooth: float,
     sharpen: bool,
-    depth: File | None,
-    depth_kind: str | None,
-    engine: Mapping[str, Any],
-    shots: bool,
-    device: str,
-    dtype: str,
+    depth: DepthRequest,
 ) -> RenderPlan:
     """Check all that can be checked before anything heavy loads.
 
@@ -286,19 +224,25 @@ def plan_render(
         if fov is not None or near is not None or far is not None:
             raise ValueError("--fov, --near, --far: the poses say them already; leave them out")
         held = load_poses(poses)
-    settings: dict[str, Any] = {"path": path, "fill": fill, "sharpen": sharpen, "shots": shots, "seed": seed}
+    settings: dict[str, Any] = {
+        "path": path,
+        "fill": fill,
+        "sharpen": sharpen,
+        "shots": depth.shots,
+        "seed": depth.seed,
+    }
     if held is None:
         settings["fov_deg"] = fov_deg
-    camera_path = _camera_path(path, amplitude, period, easing, seed, held, smooth, settings)
+    camera_path = _camera_path(path, amplitude, period, easing, depth.seed, held, smooth, settings)
     info = check_source(job)
     if held is not None and (held.height, held.width) != (info.height, info.width):
         raise ValueError(
             f"--poses: {poses} are of a clip of {held.width}x{held.height}, this one is {info.width}x{info.height}"
         )
-    choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
+    choice = choose_depth(depth, job, info, job.output)
     if held is None:
         place(choice.kind, near, far)
-    where = warp_device(device)
+    where = warp_device(depth.device)
     settings |= {"near": near, "far": far, "poses": None if poses is None else str(poses), "device": where}
     plan = RenderPlan(
         job=job,
@@ -311,7 +255,7 @@ def plan_render(
         poses=held,
         fill=cast(Fill, fill),
         sharpen=sharpen,
-        detect_shots=shots,
+        detect_shots=depth.shots,
         device=where,
         settings=settings,
     )
@@ -366,7 +310,7 @@ class StereoPlan:
 
     job: ClipJob
     info: VideoInfo
-    depth: DepthChoice
+    depth: DepthInput
     eyes: Eyes
     layout: str
     sharpen: bool
@@ -381,18 +325,18 @@ class StereoPlan:
 
     def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[File], list[str]]:
         """Make the clip; the finished files, and notes."""
-        if self.job.resume and self.job.finished:
+        if already_finished(self.job):
             return self.job.outputs, []
         depth = self.depth.get(on_depth)
         placement = self._placement(depth)
-        outputs = run_clip_job(
+        outputs = ClipRun(
             self.job,
             self.identity,
-            lambda first, state: self._make(depth, placement, first, state),
+            lambda clip, first, state: self._make(depth, placement, clip, first, state),
             settings={**self.settings, **self.depth.to_json(), "placement": placement.to_json()},
             notes=self.depth.notes,
             on_frames=on_frames,
-        )
+        ).run()
         return outputs, list(self.depth.notes)
 
     def _placement(self, depth: DepthSource) -> Placement:
@@ -403,13 +347,15 @@ class StereoPlan:
         nearest = survey(depth, placement).nearest
         return Placement(depth.kind, placement.scale / nearest, placement.shift / nearest, "nearest depth is 1")
 
-    def _make(self, depth: DepthSource, placement: Placement, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+    def _make(
+        self, depth: DepthSource, placement: Placement, clip: Source, first: int, state: dict[str, Tensor]
+    ) -> Iterator[Piece]:
         height, width = self.info.height, self.info.width
         source, left, right = eye_cameras(self.eyes, height, width)
         with closing(depth.open()) as values:  # type: ignore[type-var]
             placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
             frames = source_frames(
-                self.job,
+                clip,
                 placed,
                 lambda index: source,
                 depth.shots,
@@ -417,7 +363,7 @@ class StereoPlan:
                 sharpen=self.sharpen,
                 first=first,
             )
-            yield from pieces(self._pairs(frames, left, right, state))
+            yield from (piece_of(*view) for view in self._pairs(frames, left, right, state))
 
     def _pairs(
         self, frames: Iterator[SourceFrame], left: Camera, right: Camera, state: dict[str, Tensor]
@@ -442,13 +388,7 @@ def plan_stereo(
     separation: float,
     convergence: float,
     sharpen: bool,
-    depth: File | None,
-    depth_kind: str | None,
-    engine: Mapping[str, Any],
-    shots: bool,
-    seed: int,
-    device: str,
-    dtype: str,
+    depth: DepthRequest,
 ) -> StereoPlan:
     """Check all that can be checked before anything heavy loads.
 
@@ -463,11 +403,11 @@ def plan_stereo(
         "separation_percent": separation,
         "convergence": convergence,
         "sharpen": sharpen,
-        "shots": shots,
-        "device": warp_device(device),
+        "shots": depth.shots,
+        "device": warp_device(depth.device),
     }
     info = check_source(job)
-    choice = choose_depth(job, info, depth, depth_kind, engine, shots=shots, device=device, dtype=dtype, seed=seed)
-    plan = StereoPlan(job, info, choice, eyes, layout, sharpen, shots, settings["device"], settings)
+    choice = choose_depth(depth, job, info, job.output)
+    plan = StereoPlan(job, info, choice, eyes, layout, sharpen, depth.shots, settings["device"], settings)
     check_clip_job(job, plan.identity)
     return plan

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from depth_engine.geometry.cameras import Camera, intrinsics
-from depth_engine.runs.derived_clip import Piece
+from depth_engine.runs.pieces import Piece
+from depth_engine.video.frame import Frame
 from depth_engine.video.shots import mark_shots
-from depth_engine.video.take import Take
 from novel_view.paths import Path
 from novel_view.warp.edges import sharpen_borders
 from novel_view.warp.fill import fill_from_frames, fill_spatial, steady
@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 
 Fill = Literal["none", "spatial", "temporal"]
 FILLS = ("none", "spatial", "temporal")
-# Frames of one piece: what a killed run loses at the most.
-PIECE_FRAMES = 12
 # Other frames that fill holes: as far apart as they can be within what is held.
 NEIGHBOURS = 24
 _USED_NEIGHBOURS = 6
+
+
+class Clip(Protocol):
+    """What gives the frames of a clip, such as a `Take` or the source of a run."""
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames from the first on."""
+        ...
 
 
 class SourceFrame(NamedTuple):
@@ -53,7 +59,7 @@ class SourceFrame(NamedTuple):
 
 
 def source_frames(
-    take: Take,
+    take: Clip,
     depth: Iterator[np.ndarray],
     camera_of: Callable[[int], Camera],
     shots: tuple[int, ...] | None,
@@ -181,32 +187,21 @@ def _with_neighbours(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFram
         yield done, others(done)
 
 
-def pieces(views: Iterator[tuple[np.ndarray, np.ndarray, Warped]]) -> Iterator[Piece]:
-    """Pictures and hole masks, gathered to pieces; the last view is what the next piece needs.
+def piece_of(rgb: np.ndarray, hole: np.ndarray, last: Warped) -> Piece:
+    """A piece of one frame.
 
     Args:
-        views: Picture to show uint8 `[H, W, 3]`, holes bool `[h, w]`, and the view to go on from.
+        rgb: Picture to show, uint8 `[H, W, 3]`.
+        hole: Its holes, bool `[h, w]`.
+        last: The view to go on from.
     """
-    batch: list[tuple[np.ndarray, np.ndarray, Warped]] = []
-    for view in views:
-        batch.append(view)
-        if len(batch) == PIECE_FRAMES:
-            yield gathered_piece(batch)
-            batch = []
-    if batch:
-        yield gathered_piece(batch)
-
-
-def gathered_piece(batch: list[tuple[np.ndarray, np.ndarray, Warped]]) -> Piece:
-    """A piece of several views; see `pieces`."""
     import torch
 
-    last = batch[-1][2]
     state: dict[str, Tensor] = {
         name: torch.from_numpy(np.ascontiguousarray(getattr(last, name))) for name in Warped._fields
     }
-    masks = np.stack([hole for _, hole, _ in batch]).astype(np.uint8)[..., None] * np.uint8(255)
-    return Piece(np.stack([rgb for rgb, _, _ in batch]), state, {"mask": np.repeat(masks, 3, axis=3)})
+    mask = np.repeat(hole.astype(np.uint8)[..., None] * np.uint8(255), 3, axis=2)
+    return Piece(rgb[None], state, {"mask": mask[None]})
 
 
 def last_view(state: dict[str, Tensor]) -> Warped | None:

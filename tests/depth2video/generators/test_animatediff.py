@@ -13,7 +13,7 @@ from depth2video.generators.animatediff import (
 )
 from depth2video.generators.interface import Request
 
-from depth_engine.runs.derived_clip import Piece
+from depth_engine.runs.pieces import Piece
 from tests.depth2video.conftest import moving_control
 
 WORDS = Request(prompt="a red fox", steps=2, seed=3)

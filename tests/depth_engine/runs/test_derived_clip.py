@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from depth_engine.runs.derived_clip import ClipJob, Maker, Piece, check_clip_job, run_clip_job
+from depth_engine.runs.derived_clip import ClipJob, ClipRun, Maker, check_clip_job
+from depth_engine.runs.pieces import Piece
+from depth_engine.runs.resumable import Source
 from depth_engine.video.probe import DecodeError
 from depth_engine.video.read import probe, read_frames
 from tests.clips import cut_off, make_clip, packet_times_s, run_ffmpeg
@@ -21,11 +23,11 @@ class Killed(BaseException):
 def _fading(job: ClipJob, *, dies_after: int | None = None, size: int = 5) -> Maker:
     """Darkens the clip a little more with every frame; the level so far is the state."""
 
-    def make(first: int, state: dict[str, torch.Tensor]) -> Iterator[Piece]:
+    def make(source: Source, first: int, state: dict[str, torch.Tensor]) -> Iterator[Piece]:
         level = float(state["level"]) if state else 1.0
         batch: list[np.ndarray] = []
         made = 0
-        for index, frame in enumerate(job.frames()):
+        for index, frame in enumerate(source.frames()):
             if index < first:
                 continue
             level *= 0.97
@@ -51,9 +53,14 @@ def _job(folder: Path, source: Path, **changes) -> ClipJob:
     return ClipJob(source, output=folder / "new.mp4", companions={"mask": folder / "mask.mkv"}, **changes)
 
 
+@pytest.fixture(autouse=True)
+def every_piece_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("depth_engine.runs.pieces._KEEP_EVERY_S", 0)
+
+
 def _run(job: ClipJob, make: Maker) -> list[Path]:
     check_clip_job(job, {"amount": 0.97})
-    return run_clip_job(job, {"amount": 0.97}, make, settings={"amount": 0.97}, panels=MASK)
+    return ClipRun(job, {"amount": 0.97}, make, settings={"amount": 0.97}, panels=MASK).run()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +78,8 @@ def test_frames_times_and_sound_are_kept(clip: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in outputs}
     assert probe(job.output).has_audio and not probe(job.companions["mask"]).has_audio
     assert packet_times_s(job.output) == packet_times_s(clip)
-    wanted = np.concatenate([piece.companions["mask"] for piece in _fading(job)(0, {})])
+    made = _fading(job)(job, 0, {})  # type: ignore[arg-type]  # a job has `frames` too
+    wanted = np.concatenate([piece.companions["mask"] for piece in made])
     np.testing.assert_array_equal([frame.rgb for frame in read_frames(job.companions["mask"])], wanted)
     sidecar = json.loads(job.sidecar.read_text())
     assert (sidecar["frame_count"], sidecar["width"], sidecar["height"]) == (12, 64, 48)

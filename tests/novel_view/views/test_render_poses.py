@@ -85,18 +85,17 @@ def test_a_resumed_temporal_run_ends_in_the_same_bytes(
 ) -> None:
     options = ("--path", "lateral", "--amplitude", 15, "--fill", "temporal")
     assert render(scene, tmp_path / "whole" / "new.mkv", *options).exit_code == 0
-    from novel_view.views import rendering
+    from depth_engine.runs.pieces import Piece, PieceStore
 
-    real, pieces = rendering.gathered_piece, 0
+    append = PieceStore.append
 
-    def dies(*given: object) -> object:
-        nonlocal pieces
-        pieces += 1
-        if pieces == 2:
+    def dies(self: PieceStore, piece: Piece) -> None:
+        if self.count == 1:
             raise KeyboardInterrupt
-        return real(*given)  # type: ignore[arg-type]
+        append(self, piece)
 
-    monkeypatch.setattr(rendering, "gathered_piece", dies)
+    monkeypatch.setattr("depth_engine.runs.pieces._KEEP_EVERY_FRAMES", 4)
+    monkeypatch.setattr(PieceStore, "append", dies)
     assert render(scene, tmp_path / "parts" / "new.mkv", *options).exit_code == 130
     monkeypatch.undo()
     result = render(scene, tmp_path / "parts" / "new.mkv", *options, "--resume")

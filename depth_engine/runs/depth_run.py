@@ -1,0 +1,352 @@
+"""Depth of a clip, from source to finished files: what `depth-engine estimate` does for each input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, astuple, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from depth_engine.depth.formats import DEPTH_FORMATS, DepthSink, depth_path, open_depth_sink
+from depth_engine.depth.sidecar import make_sidecar, sidecar_path, write_sidecar
+from depth_engine.models.svd.windows import Window
+from depth_engine.report.colours import colorize, side_by_side
+from depth_engine.report.page import Report, write_report
+from depth_engine.runs.background import read_ahead
+from depth_engine.runs.pieces import Piece
+from depth_engine.runs.resumable import Job, Progress, ResumableRun, Seen, Source, plain
+from depth_engine.settings import RunSettings
+from depth_engine.video.probe import VideoInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from depth_engine.engine import Carry, DepthEngine
+    from depth_engine.models.loading import CheckpointFiles
+    from depth_engine.models.resize import ModelSize
+
+READ_AHEAD_BYTES = 128 * 2**20  # of frames at the model's size: several windows of most
+_CARRIED = ("condition", "embedding", "latents", "pending")  # the tensors of a `Carry`
+
+
+@dataclass(frozen=True)
+class DepthJob(Job):
+    """What to do with one clip.
+
+    Attributes:
+        folder: Output folder of this clip.
+        formats: Depth formats to write.
+    """
+
+    folder: Path = Path()
+    formats: tuple[str, ...] = ("mkv",)
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished files lie."""
+        return self.folder / ".work"
+
+    @property
+    def sidecar(self) -> Path:
+        """How the depth was made."""
+        return sidecar_path(self.folder / "depth")
+
+    @property
+    def preview(self) -> Path:
+        """Source and depth side by side."""
+        return self.folder / "preview.mp4"
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every finished file and folder, the report last."""
+        depth = [depth_path(self.folder / "depth", name) for name in self.formats]
+        return [*depth, self.sidecar, self.preview, self.folder / "report.html"]
+
+    @property
+    def stale(self) -> list[Path]:
+        """Depth in other formats: it would not fit the new sidecar."""
+        return [depth_path(self.folder / "depth", name) for name in DEPTH_FORMATS if name not in self.formats]
+
+
+class DepthMaker(Protocol):
+    """What makes depth of pictures, loaded.
+
+    Attributes:
+        name: Of its weights.
+        kind: `disparity`, `depth` or `metric`.
+    """
+
+    name: str
+    kind: str
+
+    def make(self, source: Source, first: int, state: dict[str, Tensor], shots: list[int]) -> Iterator[Piece]:
+        """Depth float32 `[n, h, w]` at any size, from frame `first` on; adds the first frame of each shot."""
+        ...
+
+    def facts(self, info: VideoInfo) -> dict[str, Any]:
+        """For the sidecar: `checkpoint` and `seed`, if it has them, and `settings`."""
+        ...
+
+
+class DepthRun(ResumableRun):
+    """Depth files, preview and report of a clip.
+
+    Args:
+        job: What to do, checked.
+        identity: From `DepthMethod.identity`.
+        maker: What makes the depth.
+        on_frames: Told how many frames are done.
+        on_depth: Given each frame's depth as it is written, float32 `[H, W]`, in another thread; none where all is
+            finished already.
+    """
+
+    preview_width = 960  # the preview is for looking, the archive for working
+
+    def __init__(
+        self,
+        job: DepthJob,
+        identity: Mapping[str, Any],
+        maker: DepthMaker,
+        on_frames: Progress = lambda done: None,
+        on_depth: Callable[[np.ndarray], None] | None = None,
+    ) -> None:
+        super().__init__(job, identity, on_frames)
+        self.depth_job, self.maker, self.on_depth = job, maker, on_depth
+        self.sinks: dict[str, DepthSink] = {}
+        self.shots: list[int] = []
+
+    def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+        """See `ResumableRun.make`."""
+        return self.maker.make(source, first, state, self.shots)
+
+    def write_frame(self, frame: np.ndarray, companions: dict[str, np.ndarray], seen: Seen) -> None:
+        """See `ResumableRun.write_frame`."""
+        import torch
+
+        from depth_engine.models.resize import ModelSize
+
+        size = ModelSize(self.info.height, self.info.width, *frame.shape)
+        depth = size.restore(torch.from_numpy(frame)[None])[0].numpy()
+        for name in self.depth_job.formats:
+            self._sink(name).write(depth, seen.time_s)
+        if self.on_depth is not None:
+            self.on_depth(depth)
+        pair = side_by_side(seen.picture, colorize(frame, self.maker.kind), max_width_each=self.preview_width)
+        self.video(self.depth_job.preview, pair, seen.time_s)
+        self.note_change(frame)
+
+    def write_texts(self, notes: list[str]) -> None:
+        """See `ResumableRun.write_texts`."""
+        job, facts = self.depth_job, self.maker.facts(self.info)
+        sidecar = make_sidecar(
+            kind=self.maker.kind,
+            fps=job.rate(self.info),
+            times_s=self.times_s,
+            height=self.info.height,
+            width=self.info.width,
+            source=str(job.source),
+            shots=self.shots,
+            clipped={name: sink.clipped for name, sink in self.sinks.items()},
+            **facts,
+        )
+        notes = [*facts.get("notes", []), *notes]
+        whole = {**sidecar, "notes": notes, "run": self.identity}
+        write_sidecar(job.in_work(job.sidecar), whole, overwrite=True)
+        report = Report(
+            title=Path(job.source).name,
+            settings={"checkpoint": self.maker.name, "kind": self.maker.kind, **facts["settings"]},
+            times_s=self.times_s,
+            change=self.change,
+            shots=self.shots,
+            notes=notes,
+            outputs=[job.in_work(path) for path in job.outputs[:-1]],
+        )
+        write_report(job.in_work(job.outputs[-1]), report, preview_mp4=job.in_work(job.preview), overwrite=True)
+
+    def _sink(self, format: str) -> DepthSink:
+        """A depth file, begun with its first frame."""
+        if format not in self.sinks:
+            sink = open_depth_sink(
+                self.depth_job.work / "depth",
+                format,
+                height=self.info.height,
+                width=self.info.width,
+                fps=self.job.rate(self.info),
+                kind=self.maker.kind,
+            )
+            self.sinks[format] = self.open_files.enter_context(sink)
+        return self.sinks[format]
+
+
+class EngineMaker:
+    """The engine as a maker of depth.
+
+    Args:
+        engine: Loaded checkpoint.
+        settings: From `choose_settings`.
+        detect_shots: Find cuts.
+        taken: The part of the source, for the sidecar.
+    """
+
+    def __init__(self, engine: DepthEngine, settings: RunSettings, detect_shots: bool, taken: dict[str, Any]) -> None:
+        self.engine, self.settings, self.detect_shots, self.taken = engine, settings, detect_shots, taken
+        self.name, self.kind = engine.files.name, engine.spec.kind
+
+    def make(self, source: Source, first: int, state: dict[str, Tensor], shots: list[int]) -> Iterator[Piece]:
+        """See `DepthMaker.make`."""
+        from depth_engine.engine import mark_frames
+
+        size, carry = self._size(source.info), _carry(state)
+
+        def small() -> Iterator[tuple[Tensor, bool]]:
+            marked = mark_frames((frame.rgb for frame in source.frames()), self.detect_shots)
+            for index, (frame, starts) in enumerate(marked):
+                if starts:
+                    shots.append(index)
+                yield size.shrink(frame[None])[0], starts
+
+        # Decoding, cuts and shrinking run ahead of the network, by a window or so.
+        frame_bytes = 3 * size.model_height * size.model_width
+        ahead = max(1, min(self.settings.window, READ_AHEAD_BYTES // frame_bytes))
+        with closing(read_ahead(small(), ahead)) as marked:
+            for _ in islice(marked, carry.frames_read):
+                pass
+            for result in self.engine.windows(marked, self.settings, carry=carry):
+                yield Piece(result.depth.numpy(), _state(result.carry))
+
+    def facts(self, info: VideoInfo) -> dict[str, Any]:
+        """See `DepthMaker.facts`."""
+        engine, size = self.engine, self._size(info)
+        settings = {
+            **asdict(self.settings),
+            "shots": self.detect_shots,
+            **self.taken,
+            "model_size": [size.model_width, size.model_height],
+            "device": engine.device.type,
+            "dtype": str(engine.dtype).removeprefix("torch."),
+            "spec": engine.files.spec_name,
+            "base": engine.files.base_name,
+        }
+        checkpoint = {"name": self.name, "sha256": engine.weights_sha256}
+        return {"checkpoint": checkpoint, "seed": self.settings.seed, "settings": settings}
+
+    def _size(self, info: VideoInfo) -> ModelSize:
+        from depth_engine.models.resize import fit_size
+
+        return fit_size(info.height, info.width, self.engine.spec.multiple, self.settings.max_res)
+
+
+def _state(carry: Carry) -> dict[str, Tensor]:
+    """A carry as tensors."""
+    import torch
+
+    window = () if carry.window is None else astuple(carry.window)
+    numbers = torch.tensor([carry.frames_read, carry.frames_done, carry.shot_start, *window])
+    return {"numbers": numbers, **{name: held for name in _CARRIED if (held := getattr(carry, name)) is not None}}
+
+
+def _carry(state: dict[str, Tensor]) -> Carry:
+    """A carry from what `_state` made of it; a fresh one from nothing."""
+    from depth_engine.engine import Carry
+
+    if not state:
+        return Carry()
+    read, done, shot_start, *window = state["numbers"].tolist()
+    tensors = {name: state[name] for name in _CARRIED if name in state}
+    return Carry(read, done, shot_start, Window(*window) if window else None, **tensors)
+
+
+@dataclass(frozen=True)
+class EngineMethod:
+    """Depth by the engine, checked and not loaded.
+
+    Attributes:
+        files: The checkpoint.
+        settings: Of the engine.
+        shots: Find cuts.
+        device: Where it runs, as `DepthEngine.from_pretrained` takes it.
+        dtype: In which it computes, likewise.
+    """
+
+    files: CheckpointFiles
+    settings: RunSettings
+    shots: bool
+    device: str
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint."""
+        return self.files.name
+
+    @property
+    def kind(self) -> str:
+        """`disparity`, `depth` or `metric`."""
+        return self.files.spec.kind
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed: checkpoint, settings, what computes. Plain data."""
+        from depth_engine.devices import computes_as
+
+        identity = {
+            "checkpoint_sha256": self.files.weights_sha256(),
+            "spec": self.files.spec.to_json(),
+            "base": str(self.files.base),
+            "base_sha256": self.files.base_sha256(),
+            **asdict(self.settings),
+            "shots": self.shots,
+            **computes_as(self.device, self.dtype),
+            "software": {name: _version(name) for name in ("depth-engine", "torch", "diffusers")},
+        }
+        return plain(identity)
+
+    def load_engine(self) -> DepthEngine:
+        """Load the checkpoint."""
+        from depth_engine.engine import DepthEngine
+
+        files = self.files
+        return DepthEngine.from_pretrained(
+            files.name, spec=files.spec_name, base=files.base_name, device=self.device, dtype=self.dtype
+        )
+
+    def load(self, job: Job) -> EngineMaker:
+        """Load what makes the depth of a job."""
+        return self.of(self.load_engine(), job)
+
+    def of(self, engine: DepthEngine, job: Job) -> EngineMaker:
+        """What makes the depth of a job, of an engine that is loaded."""
+        return EngineMaker(engine, self.settings, self.shots, job.taken())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout that is not installed
+        return None
+
+
+def output_folders(sources: Sequence[str | Path], folder: Path) -> list[Path]:
+    """One folder per clip, named after it.
+
+    Raises:
+        ValueError: If two clips would share one, or one is a clip's own.
+    """
+    folders: dict[Path, str | Path] = {}
+    for source in sources:
+        path = Path(source)
+        # A pattern such as frames/%05d.png is named after its folder.
+        stem = (
+            path.parent.name if "%" in path.name and not path.exists() else path.stem if path.is_file() else path.name
+        )
+        target = folder / (stem or Path(source).resolve().name or "clip")
+        if path.is_dir() and target.resolve() == path.resolve():
+            raise ValueError(f"output: {source} would hold both the source and its results; give another -o")
+        if target in folders:
+            raise ValueError(f"input: {folders[target]} and {source} would both be written to {target}; run them apart")
+        folders[target] = source
+    return list(folders)
