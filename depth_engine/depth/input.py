@@ -161,9 +161,7 @@ def choose_depth(
     name, methods = str(request.source or ENGINE), methods or {}
     given = sorted(option for option, value in request.engine.items() if value is not None)
     if given and name != ENGINE:
-        raise ValueError(
-            f"--{prefix}{given[0].replace('_', '-')}: only applies to depth by the engine; --depth is {name}"
-        )
+        raise ValueError(f"--{prefix}{given[0].replace('_', '-')}: only applies to --depth engine; --depth is {name}")
     if name not in (ENGINE, *methods):
         if not Path(name).exists() and Path(name).name == name and not Path(name).suffix:
             known_name("--depth", name, [ENGINE, *methods, "a file"])
