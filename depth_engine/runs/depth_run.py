@@ -89,7 +89,7 @@ class DepthMaker(Protocol):
         ...
 
     def facts(self, info: VideoInfo) -> dict[str, Any]:
-        """For the sidecar: `checkpoint` and `seed`, if it has them, and `settings`."""
+        """For the sidecar: `settings`; `checkpoint`, `seed` and `notes` if it has them."""
         ...
 
 
@@ -143,6 +143,7 @@ class DepthRun(ResumableRun):
     def write_texts(self, notes: list[str]) -> None:
         """See `ResumableRun.write_texts`."""
         job, facts = self.depth_job, self.maker.facts(self.info)
+        notes = [*facts.pop("notes", []), *notes]
         sidecar = make_sidecar(
             kind=self.maker.kind,
             fps=job.rate(self.info),
@@ -154,7 +155,6 @@ class DepthRun(ResumableRun):
             clipped={name: sink.clipped for name, sink in self.sinks.items()},
             **facts,
         )
-        notes = [*facts.get("notes", []), *notes]
         whole = {**sidecar, "notes": notes, "run": self.identity}
         write_sidecar(job.in_work(job.sidecar), whole, overwrite=True)
         report = Report(

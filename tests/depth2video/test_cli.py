@@ -252,8 +252,8 @@ BAD_DEPTH = [
     ("--depth none.npy", "none.npy does not exist"),
     ("--depth midas --annotator-weights ./none", "no such folder: ./none"),
     ("--depth zoe", "hf download lllyasviel/Annotators"),
-    ("--depth leres --depth-window 3", "--depth-window: is of the engine, and --depth is leres"),
-    ("--detect-resolution 64", "--detect-resolution: is of the annotators"),
+    ("--depth leres --depth-window 3", "--depth-window: only applies to --depth engine; --depth is leres"),
+    ("--detect-resolution 64", "--detect-resolution: only applies to --depth midas, zoe, leres"),
     ("--depth-kind depth", "--depth-kind: is for --depth FILE"),
     ("--depth-model chronodeph", "did you mean 'chronodepth'"),
     ("--normalize clp", "did you mean 'clip'"),
@@ -306,10 +306,18 @@ def test_a_source_that_breaks_off_keeps_what_could_be_made(animatediff: list[str
     assert json.loads((tmp_path / "engine.json").read_text())["frame_count"] == 6
 
 
-def test_depth_that_ends_before_a_clip_of_unknown_length_ends_the_new_one(depth_file: Path, tmp_path: Path) -> None:
+def test_a_clip_of_unknown_length_is_counted_before_depth_is_refused(depth_file: Path, tmp_path: Path) -> None:
     raw = make_clip(tmp_path / "raw.h264", "-c:v", "libx264", "-f", "h264", frames=14)
     assert probe(raw).frame_count is None
-    done = run("control", raw, "-o", tmp_path / "control.mp4", "--depth", depth_file)
+    refused = error_line("control", raw, "-o", tmp_path / "control.mp4", "--depth", depth_file)
+    assert "has 12 frames, the clip 14; give --max-frames 12" in refused
+
+
+def test_depth_of_unknown_length_that_ends_before_the_clip_ends_the_new_one(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=14)
+    depth = make_clip(tmp_path / "depth.mkv", "-c:v", "ffv1", "-pix_fmt", "gray16le", "-live", "1", frames=12)
+    assert probe(depth).frame_count is None
+    done = run("control", clip, "-o", tmp_path / "control.mp4", "--depth", depth, "--depth-kind", "disparity")
     assert done.exit_code == 0, done.output
     assert "depth ends after 12 frames, before the clip" in done.output
     sidecar = json.loads((tmp_path / "control.json").read_text())

@@ -118,7 +118,7 @@ def test_stereo_gives_both_eyes(clip: Path, depth: Path, tmp_path: Path, layout:
         (("--fill", "temporal"), "--poses: is missing; --fill temporal"),
         (("--path", "none.json"), "path: none.json does not exist"),
         (("--codec", "vp9"), "codec: 'vp9'"),
-        (("--window", 4), "--window: is of the engine, and --depth gives depth already"),
+        (("--window", 4), "--window: only applies to --depth engine; --depth is"),
         (("--resume", "--overwrite"), "exclude each other"),
         (("--start", 99), "is past the end"),
         (("--depth-kind", "depth"), "contradicts disparity"),

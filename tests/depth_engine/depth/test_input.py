@@ -9,6 +9,7 @@ import pytest
 
 from depth_engine.depth.input import DepthRequest, check_fit, choose_depth
 from depth_engine.depth.source import DepthSource, open_depth
+from depth_engine.video.probe import DecodeError
 from depth_engine.video.take import Take, check_source
 from tests.clips import cut_off, make_clip, run_ffmpeg
 
@@ -51,8 +52,15 @@ def test_sound_that_outlasts_the_picture_is_no_frames(tmp_path: Path, clip: Path
 def test_depth_of_the_whole_clip_fits_one_that_breaks_off(tmp_path: Path) -> None:
     whole = make_clip(tmp_path / "whole.mkv", frames=40)
     cut = cut_off(whole, tmp_path / "cut.mkv", 0.6)
-    (note,) = check_fit(_source(tmp_path / "depth.npy", 40), Take(cut), check_source(Take(cut)))
-    assert "the rest of the depth is not used" in note
+    info = check_source(Take(cut))
+    assert check_fit(_source(tmp_path / "whole.npy", 40), Take(cut), info) == ()
+    held = 0
+    with pytest.raises(DecodeError):
+        for _ in Take(cut).frames():
+            held += 1
+    assert check_fit(_source(tmp_path / "held.npy", held), Take(cut), info) == (), "and that of what it holds"
+    (note,) = check_fit(_source(tmp_path / "long.npy", 41), Take(cut), info)
+    assert "the rest of the depth is not used" in note, "nobody knows how long it was"
 
 
 @pytest.mark.parametrize(
