@@ -18,19 +18,11 @@ _FLOAT = 5126
 _NEAR_M, _FAR_M = 0.01, 1000.0
 
 
-def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternion w, x, y, z with w >= 0 of a rotation `[3, 3]`: eigenvector of its 4x4 form (Bar-Itzhack 2000)."""
-    m = rotation
-    form = np.array(
-        [
-            [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
-            [m[2, 1] - m[1, 2], m[0, 0] - m[1, 1] - m[2, 2], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]],
-            [m[0, 2] - m[2, 0], m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], m[1, 2] + m[2, 1]],
-            [m[1, 0] - m[0, 1], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1]],
-        ]
-    )
-    vector = np.linalg.eigh(form)[1][:, -1]
-    return -vector if vector[0] < 0 else vector
+def quaternions(rotations: np.ndarray) -> np.ndarray:
+    """Unit quaternions `[N, 4]` x, y, z, w with w >= 0 of rotations `[N, 3, 3]`."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_matrix(rotations).as_quat(canonical=True)
 
 
 def write_colmap(
@@ -50,9 +42,10 @@ def write_colmap(
     lens = " ".join(f"{number:.17g}" for number in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
     (folder / "cameras.txt").write_text(f"1 PINHOLE {first.width} {first.height} {lens}\n")
     lines = []
-    for number, (camera, name) in enumerate(zip(cameras, names, strict=True), 1):
-        pose = np.linalg.inv(camera.world_from_camera)
-        numbers = " ".join(f"{value:.17g}" for value in [*quaternion(pose[:3, :3]), *pose[:3, 3]])
+    poses = np.linalg.inv(np.stack([camera.world_from_camera for camera in cameras]))
+    turns = np.roll(quaternions(poses[:, :3, :3]), 1, axis=1)  # w first
+    for number, (pose, turn, name) in enumerate(zip(poses, turns, names, strict=True), 1):
+        numbers = " ".join(f"{value:.17g}" for value in [*turn, *pose[:3, 3]])
         lines += [f"{number} {numbers} 1 {name}", ""]  # the empty line: points seen in the picture
     (folder / "images.txt").write_text("\n".join(lines) + "\n")
     rows = [
@@ -71,7 +64,7 @@ def write_gltf(path: Path, cameras: Sequence[Camera], times_s: Sequence[float]) 
         times_s: When each is.
     """
     poses = [_GLTF_FROM_WORLD @ opengl_from_opencv(camera.world_from_camera) for camera in cameras]
-    turns = _continuous(np.stack([np.roll(quaternion(pose[:3, :3]), -1) for pose in poses]))  # x, y, z, w
+    turns = _continuous(quaternions(np.stack([pose[:3, :3] for pose in poses])))
     times = np.asarray(times_s, "<f4")
     blocks = [times, np.stack([pose[:3, 3] for pose in poses]).astype("<f4"), turns.astype("<f4")]
     views, accessors, offset = [], [], 0

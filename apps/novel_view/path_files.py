@@ -11,7 +11,6 @@ Rotation is yaw (to the right), pitch (upwards), roll (clockwise). All but `time
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path as File
 from typing import Any
 
@@ -90,19 +89,12 @@ def _key_frame(where: str, frame: Any) -> tuple[float, np.ndarray, float | None]
 
 def _pose(value: np.ndarray) -> np.ndarray:
     """Position, and yaw, pitch, roll in degrees, as `source_from_target` (OpenCV axes: y down)."""
-    yaw, pitch, roll = np.radians(value[3:])
+    from scipy.spatial.transform import Rotation
+
     pose = np.eye(4)
-    pose[:3, :3] = _turn(1, yaw) @ _turn(0, pitch) @ _turn(2, roll)
+    pose[:3, :3] = Rotation.from_euler("YXZ", value[3:], degrees=True).as_matrix()
     pose[:3, 3] = value[:3]
     return pose
-
-
-def _turn(axis: int, angle: float) -> np.ndarray:
-    first, second = [(1, 2), (2, 0), (0, 1)][axis]
-    turn = np.eye(3)
-    turn[first, first] = turn[second, second] = math.cos(angle)
-    turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
-    return turn
 
 
 def _nerfstudio(file: File, content: dict[str, Any]) -> Path:

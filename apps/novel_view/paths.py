@@ -186,6 +186,9 @@ def stabilized(world_from_camera: np.ndarray, times_s: np.ndarray, smooth_s: flo
         raise ValueError(f"poses: {poses.shape} at {times.shape} times do not fit")
     if not (math.isfinite(smooth_s) and smooth_s > 0):
         raise ValueError(f"smooth: {smooth_s:g} is not accepted; give seconds above 0")
+    from scipy.spatial.transform import Rotation
+
+    rotations = Rotation.from_matrix(poses[:, :3, :3])
 
     def view(time_s: float) -> View:
         # The window is cut evenly on both sides: at the ends the mean must not lag behind.
@@ -195,14 +198,8 @@ def stabilized(world_from_camera: np.ndarray, times_s: np.ndarray, smooth_s: flo
             weight = (np.arange(len(times)) == np.abs(times - time_s).argmin()).astype(float)
         weight = weight / weight.sum()
         pose = np.eye(4)
-        pose[:3, :3] = _nearest_rotation((poses[:, :3, :3] * weight[:, None, None]).sum(0))
+        pose[:3, :3] = rotations.mean(weight).as_matrix()
         pose[:3, 3] = weight @ poses[:, :3, 3]
         return View(pose, in_world=True)
 
     return view
-
-
-def _nearest_rotation(matrix: np.ndarray) -> np.ndarray:
-    """The rotation nearest to a matrix (the chordal mean of rotations, from their sum)."""
-    left, _, right = np.linalg.svd(matrix)
-    return left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right

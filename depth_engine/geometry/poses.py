@@ -200,24 +200,19 @@ def between(found: dict[int, np.ndarray], times_s: np.ndarray) -> np.ndarray:
     Returns:
         `[T, 4, 4]`.
     """
+    from scipy.spatial.transform import Rotation, Slerp
+
     indices = sorted(found)
-    result = np.empty((len(times_s), 4, 4))
-    for frame, time_s in enumerate(times_s):
-        after = int(np.searchsorted(indices, frame))
-        first, second = indices[max(after - 1, 0)], indices[min(after, len(indices) - 1)]
-        span = times_s[second] - times_s[first]
-        result[frame] = mixed(found[first], found[second], float((time_s - times_s[first]) / span) if span else 0.0)
-    result[indices] = [found[index] for index in indices]
-    return result
+    held, known_s = np.stack([found[index] for index in indices]), times_s[indices]
+    poses = np.tile(held[0], (len(times_s), 1, 1))
+    if len(indices) > 1:
+        inside_s = np.clip(times_s, known_s[0], known_s[-1])
+        poses[:, :3, :3] = Slerp(known_s, Rotation.from_matrix(held[:, :3, :3]))(inside_s).as_matrix()
+        poses[:, :3, 3] = np.stack([np.interp(inside_s, known_s, held[:, axis, 3]) for axis in range(3)], axis=1)
+    poses[indices] = held  # the very numbers
+    return poses
 
 
 def mixed(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     """The pose `[4, 4]` that is a share, 0 to 1, of the way from the first to the second."""
-    import cv2
-
-    share = min(max(share, 0.0), 1.0)
-    turn = cv2.Rodrigues(first[:3, :3].T @ second[:3, :3])[0]
-    pose = np.eye(4)
-    pose[:3, :3] = first[:3, :3] @ cv2.Rodrigues(share * turn)[0]
-    pose[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
-    return pose
+    return between({0: first, 2: second}, np.array([0.0, min(max(share, 0.0), 1.0), 1.0]))[1]

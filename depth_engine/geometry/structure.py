@@ -11,15 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from depth_engine.geometry.cameras import intrinsics
+from depth_engine.geometry.motion import MIN_MATCHES, Motion, Pair, measure_motion
 
 # Of the pictures that are matched. SIFT starts an octave above, and few clips hold more detail than this.
 WORK_SIDE_PX = 640
 _FEATURES = 2048
 _OVERLAP = 8  # neighbours that a frame is matched with; and besides those 1, 2, 4, ... frames away
 _CHUNK = 8  # pictures between two signs of progress
-_MIN_MATCHES = 50
-_HOMOGRAPHY_PX = 1.0
-# Residual beyond a turn or zoom of the camera that noise does not explain, in pixels of the matched pictures.
+# Motion beyond a turn or zoom of the camera that noise does not explain, in pixels of the matched pictures.
 _MIN_PARALLAX_PX = 0.7
 # Focal length over the longest side: from a fisheye-like 118 degrees across to a telephoto lens of 14.
 _FOCAL_RATIOS = (0.3, 4.0)
@@ -109,13 +108,14 @@ def map_pictures(
         device=pycolmap.Device.cpu,
     )
     on_progress("match", frames[-1] + 1)
-    motion_px, parallax_px = measure_motion(pycolmap, database)
-    if parallax_px < _MIN_PARALLAX_PX:
-        raise ValueError(_no_motion(motion_px, parallax_px, width))
+    focal_px = None if fov_deg is None else float(intrinsics(fov_deg, height, width)[0, 0])
+    motion = measure_motion(_matched_points(pycolmap, database), height, width, focal_px)
+    if motion.parallax_px < _MIN_PARALLAX_PX:
+        raise ValueError(_no_motion(motion, width, fov_deg))
     model, fov_by = _best_model(pycolmap, folder, database, frames, height, width, fov_deg, on_progress)
     if model is None:
         raise ValueError(
-            f"poses: no two frames of the clip gave a beginning (parallax {parallax_px:.1f} px of {width}); give "
+            f"poses: no two frames of the clip gave a beginning (parallax {motion.parallax_px:.1f} px of {width}); give "
             "a longer part of it, --fov, or --method odometry"
         )
     return _structure(model, fov_by)
@@ -247,41 +247,31 @@ def picture_name(index: int) -> str:
     return f"{index:06d}.png"
 
 
-def measure_motion(pycolmap: Any, database: Path) -> tuple[float, float]:
-    """Motion and parallax between frames, in pixels: medians of pairs of frames, of those a tenth have more.
-
-    Motion is how far points move; parallax how far beside where the best homography puts them (three quarters move
-    less). A camera that stands, turns or zooms has none of it.
-    """
-    import cv2
-
-    motions, parallaxes = [0.0], [0.0]
+def _matched_points(pycolmap: Any, database: Path) -> list[Pair]:
+    """The points that pairs of frames share, as matching found and checked them."""
+    pairs = []
     with pycolmap.Database.open(database) as held:
         pixels = {image.image_id: held.read_keypoints(image.image_id)[:, :2] for image in held.read_all_images()}
         pair_ids, geometries = held.read_two_view_geometries()
         for pair_id, geometry in zip(pair_ids, geometries, strict=True):
             matches = np.asarray(geometry.inlier_matches)
-            if len(matches) < _MIN_MATCHES:
-                continue
-            first, second = pycolmap.pair_id_to_image_pair(pair_id)
-            before, after = pixels[first][matches[:, 0]], pixels[second][matches[:, 1]]
-            motions.append(float(np.median(np.linalg.norm(after - before, axis=1))))
-            homography, _ = cv2.findHomography(before, after, cv2.RANSAC, _HOMOGRAPHY_PX)
-            if homography is not None:
-                moved = cv2.perspectiveTransform(before[:, None].astype(np.float64), homography)[:, 0]
-                parallaxes.append(float(np.percentile(np.linalg.norm(after - moved, axis=1), 75)))
-    return float(np.percentile(motions, 90)), float(np.percentile(parallaxes, 90))
+            if len(matches) >= MIN_MATCHES:
+                first, second = pycolmap.pair_id_to_image_pair(pair_id)
+                pairs.append((pixels[first][matches[:, 0]], pixels[second][matches[:, 1]]))
+    return pairs
 
 
-def _no_motion(motion_px: float, parallax_px: float, width: int) -> str:
-    if motion_px < _MIN_PARALLAX_PX:
-        how = f"points move by {motion_px:.2f} px of {width}"
+def _no_motion(motion: Motion, width: int, fov_deg: float | None) -> str:
+    if motion.moved_px < _MIN_PARALLAX_PX:
+        how = f"points move by {motion.moved_px:.2f} px of {width}"
     else:
+        way = "turns or zooms" if fov_deg is None else "turns"
         how = (
-            f"points move by {motion_px:.1f} px of {width}, but as when a camera turns or zooms, "
-            f"up to {parallax_px:.2f} px"
+            f"points move by {motion.moved_px:.1f} px of {width}, but as when a camera {way}, "
+            f"up to {motion.parallax_px:.2f} px"
         )
-    return f"poses: the camera did not move: {how}; a clip filmed from a place that changes is needed"
+    hint = "; if it moves before a flat scene, give --fov" if fov_deg is None else ""
+    return f"poses: the camera did not move: {how}; a clip filmed from a place that changes is needed{hint}"
 
 
 def _structure(model: Any, fov_by: FovBy) -> Structure:

@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Constants of `warp`, where they are explained.
-_SMOOTH, _SLANTED, _STEEP, _OVERLAP, _BEHIND, _FLAT = 0.03, 0.35, 0.12, 2e-3, 1e-6, 1e-9
+from novel_view.warp.reproject_loops import BEHIND, FLAT, OVERLAP, SLANTED, SMOOTH, STEEP
+
+# As plain numbers: a numpy scalar times a tensor is taken by numpy.
+_SMOOTH, _SLANTED, _STEEP = float(SMOOTH), float(SLANTED), float(STEEP)
+_OVERLAP, _BEHIND, _FLAT = float(OVERLAP), float(BEHIND), float(FLAT)
 # (footprint, pixel) pairs that are worked on at once: some 60 values each, so about 1 GB.
 _PAIRS = 1 << 22
 _LOW = (1 << 32) - 1
@@ -34,8 +37,7 @@ def warp_on(
     depth: np.ndarray,
     forward: np.ndarray,
     backward: np.ndarray,
-    height: int,
-    width: int,
+    size: tuple[int, int],
     antialias: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Picture, depth and holes of the new view.
@@ -46,10 +48,10 @@ def warp_on(
         depth: Planar depth `[H, W]`, as `warp.warp` takes it.
         forward: `[3, 4]`: (x, y, 1, disparity) of the source to homogeneous pixels of the new picture.
         backward: `[3, 4]`: the way back.
-        height: Of the new picture.
-        width: Of the new picture.
+        size: Height and width of the new picture.
         antialias: Blend the surfaces that meet in a pixel.
     """
+    height, width = size
     colors = torch.from_numpy(rgb).to(device)
     depths = torch.from_numpy(np.ascontiguousarray(depth, np.float32)).to(device)
     there, back = (torch.from_numpy(matrix).to(device) for matrix in (forward, backward))
