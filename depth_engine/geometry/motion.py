@@ -14,8 +14,9 @@ import numpy as np
 MIN_MATCHES = 50  # of a pair of frames; fewer do not count
 _PAIRS, _POINTS = 40, 300  # that are looked at: enough for a percentile, and done in a second
 _ROUNDS = 12  # of Gauss-Newton; it starts near and converges in a few
-# Focal length over the longest side, where it is not known.
-_FOCAL_RATIOS = np.geomspace(0.3, 4.0, 9)
+# Focal length over the longest side where the lens is not known: an ordinary one, 90 to 40 degrees across. A longer one
+# makes turning look like travelling past a wall, and what is longer is rare: then `--fov` tells them apart.
+_FOCAL_RATIOS = np.geomspace(0.5, 1.4, 6)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Motion:
     Attributes:
         moved_px: Median distance between matched points.
         parallax_px: Distance from where the best rotation puts a point (three quarters have less). With an unknown
-            lens, the focal length that leaves least counts, and it may change between two frames: a zoom.
+            lens, the ordinary focal length that leaves least counts.
     """
 
     moved_px: float
@@ -55,7 +56,7 @@ def measure_motion(pairs: Sequence[Pair], height: int, width: int, focal_px: flo
     centred = [(before - middle, after - middle) for before, after in some]
 
     def parallax_px(focal: float) -> float:
-        left = [_beyond_rotation(before, after, focal, zoom=focal_px is None) for before, after in centred]
+        left = [_beyond_rotation(before, after, focal) for before, after in centred]
         # Of all pairs a tenth have more; of the half that moves most, a fifth.
         return float(np.percentile(left, 80))
 
@@ -84,43 +85,36 @@ def _least(parallax_px: Callable[[float], float], side_px: int) -> float:
     return min(tried[best], float(finer.fun))
 
 
-def _beyond_rotation(before: np.ndarray, after: np.ndarray, focal_px: float, *, zoom: bool) -> float:
+def _beyond_rotation(before: np.ndarray, after: np.ndarray, focal_px: float) -> float:
     """Distance of points from where the best rotation puts them, pixels: three quarters have less.
 
-    Gauss-Newton over the rotation, and the factor of the focal length if the lens may zoom; points that are far off
-    (things that move) hardly count.
+    Gauss-Newton over the rotation; points that are far off (things that move) hardly count.
 
     Args:
         before: `[N, 2]`, from the middle of the picture.
         after: `[N, 2]`, likewise.
-        focal_px: Of the first frame.
-        zoom: Whether the second frame's may differ.
+        focal_px: Of both frames.
     """
     from scipy.spatial.transform import Rotation
 
     rays = np.column_stack([before / focal_px, np.ones(len(before))])
-    turn, scale = Rotation.identity(), 1.0
-    unknowns = 4 if zoom else 3
+    turn = Rotation.identity()
     error = np.zeros(len(before))
     for _ in range(_ROUNDS):
         x, y, z = turn.apply(rays).T
         z = np.maximum(z, 1e-6)
         u, v = x / z, y / z
-        factor = focal_px * scale
-        off = after - factor * np.column_stack([u, v])
+        off = after - focal_px * np.column_stack([u, v])
         error = np.linalg.norm(off, axis=1)
         weight = 1 / (1 + (error / max(1.0, float(np.median(error)))) ** 2)
-        # Of u and v by a small further turn about x, y and z, and by the logarithm of the factor.
-        slopes = factor * np.stack(
-            [np.column_stack([-u * v, 1 + u * u, -v, u]), np.column_stack([-1 - v * v, u * v, u, v])], axis=1
+        # Of u and v by a small further turn about x, y and z.
+        slopes = focal_px * np.stack(
+            [np.column_stack([-u * v, 1 + u * u, -v]), np.column_stack([-1 - v * v, u * v, u])], axis=1
         )
-        slopes = slopes[:, :, :unknowns]
         weighed = slopes * weight[:, None, None]
-        normal = np.einsum("nik,nil->kl", weighed, slopes) + 1e-9 * np.eye(unknowns)
+        normal = np.einsum("nik,nil->kl", weighed, slopes) + 1e-9 * np.eye(3)
         step = np.linalg.solve(normal, np.einsum("nik,ni->k", weighed, off))
-        turn = Rotation.from_rotvec(step[:3]) * turn
-        if zoom:
-            scale *= float(np.exp(np.clip(step[3], -0.5, 0.5)))
+        turn = Rotation.from_rotvec(step) * turn
         if np.abs(step).max() < 1e-7:
             break
     return float(np.percentile(error, 75))

@@ -18,7 +18,7 @@ WORK_SIDE_PX = 640
 _FEATURES = 2048
 _OVERLAP = 8  # neighbours that a frame is matched with; and besides those 1, 2, 4, ... frames away
 _CHUNK = 8  # pictures between two signs of progress
-# Motion beyond a turn or zoom of the camera that noise does not explain, in pixels of the matched pictures.
+# Motion beyond a turn of the camera that noise does not explain, in pixels of the matched pictures.
 _MIN_PARALLAX_PX = 0.7
 # Focal length over the longest side: from a fisheye-like 118 degrees across to a telephoto lens of 14.
 _FOCAL_RATIOS = (0.3, 4.0)
@@ -28,6 +28,9 @@ _MIN_FRAMES, _MIN_POINTS = 3, 50  # of a model; a lens that is not found can lea
 _ENOUGH = 0.8  # share of the frames that makes other attempts needless
 _SAME_LENS = 0.02  # relative difference of focal lengths below which two attempts have found the same lens
 _SEEDS = (0, 1)  # of COLMAP's draws: what one does not find, another may
+# That the first two frames see their points under, at the least. COLMAP's own is much for a hand that sways; with a
+# known lens a small one tells enough.
+_BEGIN_ANGLES_DEG = (16.0, 3.0)
 ASSUMED_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
 FovBy = Literal["given", "found", "assumed"]
 Progress = Callable[[str, int], None]
@@ -115,8 +118,8 @@ def map_pictures(
     model, fov_by = _best_model(pycolmap, folder, database, frames, height, width, fov_deg, on_progress)
     if model is None:
         raise ValueError(
-            f"poses: no two frames of the clip gave a beginning (parallax {motion.parallax_px:.1f} px of {width}); give "
-            "a longer part of it, --fov, or --method odometry"
+            f"poses: no two frames of the clip gave a beginning (parallax {motion.parallax_px:.1f} px of {width}); "
+            "give a longer part of it, --fov, or --method odometry"
         )
     return _structure(model, fov_by)
 
@@ -133,11 +136,11 @@ def _best_model(
 ) -> tuple[Any, FovBy]:
     """The model that explains most, of several attempts if the lens is to be found."""
 
-    def attempt(seed: int, find_fov: bool) -> Any:
-        return _map(pycolmap, folder, database, frames, find_fov, seed, on_progress)
+    def attempt(seed: int, find_fov: bool, angle_deg: float = _BEGIN_ANGLES_DEG[0]) -> Any:
+        return _map(pycolmap, folder, database, frames, find_fov, (seed, angle_deg), on_progress)
 
     def with_known_lens() -> Any:
-        attempts = (attempt(seed, False) for seed in _SEEDS)
+        attempts = (attempt(seed, False, angle_deg) for angle_deg in _BEGIN_ANGLES_DEG for seed in _SEEDS)
         return next((model for model in attempts if model is not None), None)
 
     if fov_deg is not None:
@@ -169,12 +172,28 @@ def _support(model: Any) -> tuple[int, int]:
 
 
 def _map(
-    pycolmap: Any, folder: Path, database: Path, frames: Sequence[int], find_fov: bool, seed: int, on_progress: Progress
+    pycolmap: Any,
+    folder: Path,
+    database: Path,
+    frames: Sequence[int],
+    find_fov: bool,
+    begin: tuple[int, float],
+    on_progress: Progress,
 ) -> Any:
-    """COLMAP's incremental mapping: its model, or None if no pair of frames gave a beginning."""
+    """COLMAP's incremental mapping: its model, or None if no pair of frames gave a beginning.
+
+    Args:
+        pycolmap: The module.
+        folder: Of the pictures.
+        database: Of the matches.
+        frames: Indices of the pictures.
+        find_fov: Whether the focal length is refined.
+        begin: Seed, and the angle in degrees that the first pair of frames sees its points under.
+        on_progress: Told how many frames are done.
+    """
     options = pycolmap.IncrementalPipelineOptions()
     options.multiple_models = False
-    options.random_seed = seed
+    options.random_seed, options.mapper.init_min_tri_angle = begin
     options.num_threads = 1  # the same cameras in every run
     options.min_focal_length_ratio, options.max_focal_length_ratio = _FOCAL_RATIOS
     options.ba_refine_focal_length = find_fov
@@ -265,9 +284,8 @@ def _no_motion(motion: Motion, width: int, fov_deg: float | None) -> str:
     if motion.moved_px < _MIN_PARALLAX_PX:
         how = f"points move by {motion.moved_px:.2f} px of {width}"
     else:
-        way = "turns or zooms" if fov_deg is None else "turns"
         how = (
-            f"points move by {motion.moved_px:.1f} px of {width}, but as when a camera {way}, "
+            f"points move by {motion.moved_px:.1f} px of {width}, but as when a camera turns, "
             f"up to {motion.parallax_px:.2f} px"
         )
     hint = "; if it moves before a flat scene, give --fov" if fov_deg is None else ""

@@ -140,6 +140,42 @@ def test_a_camera_in_one_place_is_refused(scene: SceneFiles, tmp_path: Path, mov
     assert not list(tmp_path.glob(".poses*"))
 
 
+def wall_seen_from(positions_m: np.ndarray, K: np.ndarray, wall_m: float = 4.0) -> np.ndarray:
+    """Pictures of a painted wall by a camera that travels before it without turning."""
+    rng = np.random.default_rng(3)
+    paint = np.zeros((600, 800, 3), np.float32)
+    for cell in (100, 40, 15, 5):
+        blots = rng.uniform(0, 255, (600 // cell + 2, 800 // cell + 2, 3)).astype(np.float32)
+        paint += cv2.resize(blots, (800, 600), interpolation=cv2.INTER_CUBIC) / 4
+    paint = ((paint - 127) * 2 + 127).clip(0, 255)
+    metres = np.array([[8 / 800, 0, -4], [0, 6 / 600, -3], [0, 0, 1]])
+    frames = []
+    for x, y, z in positions_m:
+        seen = K @ np.array([[1, 0, -x], [0, 1, -y], [0, 0, wall_m - z]]) @ metres
+        picture = cv2.warpPerspective(paint, seen, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
+        frames.append(picture + rng.normal(0, 1.5, picture.shape))
+    return np.stack(frames).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("way_m", "fov"), [(1.2, None), (0.3, 50)])
+def test_a_camera_that_travels_along_a_wall_is_found(tmp_path: Path, way_m: float, fov: float | None) -> None:
+    """The shortest way is that of a hand that sways: the first two frames see the wall under 4 degrees."""
+    count = 8
+    positions = np.zeros((count, 3))
+    positions[:, 0] = np.linspace(-way_m / 2, way_m / 2, count)
+    clip = write_clip(tmp_path / "clip.mp4", wall_seen_from(positions, intrinsics(50, HEIGHT, WIDTH)))
+    depth = write_depth(tmp_path / "depth.npy", np.full((count, HEIGHT, WIDTH), 4.0), "metric")
+    found = estimate(clip, depth, tmp_path / "colmap", every=1 if fov else 2, fov_deg=fov)
+    assert found.registered == tuple(range(count))
+    true = np.tile(np.eye(4), (count, 1, 1))
+    true[:, :3, 3] = positions
+    moved = way(found.world_from_camera)[-1, :3, 3]
+    if fov is None:  # a flat scene does not tell the lens, so the way is known by about what the lens is off by
+        assert moved[0] > 0.6 * way_m
+    else:
+        assert way_error(found.world_from_camera, true) < 0.06
+
+
 @pytest.mark.parametrize("kind", ["disparity", "depth", "metric"])
 def test_alignment_bears_wrong_points(kind: str) -> None:
     rng = np.random.default_rng(1)
