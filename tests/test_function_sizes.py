@@ -15,16 +15,9 @@ FOLDERS = ("depth_engine", "apps", "training", "integrations", "tools", "tests")
 MOST = 8
 # Functions that are still to be mended. One that takes eight or fewer comes off the list; none is added.
 STILL_TOO_MANY = {
-    "apps/depth2video/plan/control_video.py: plan_control",
-    "apps/depth2video/plan/depth_origin.py: choose_depth",
     "apps/depth2video/plan/render.py: plan_video",
     "apps/novel_view/nerf/command.py: train_nerf",
-    "apps/novel_view/scene_plans.py: plan_export",
-    "apps/novel_view/scene_plans.py: plan_poses",
-    "apps/novel_view/views/render_command.py: choose_depth",
     "apps/novel_view/views/render_command.py: plan_render",
-    "apps/novel_view/views/render_command.py: plan_stereo",
-    "depth_engine/cli/estimate.py: _check_jobs",
     "depth_engine/depth/formats.py: open_depth_sink",
     "depth_engine/depth/sidecar.py: make_sidecar",
     "depth_engine/geometry/pose_estimation.py: _result",
