@@ -102,3 +102,17 @@ def test_a_sheet_shows_frames_and_depth(tmp_path: Path) -> None:
         assert picture.size == (2 * 200, 2 * (150 + 16 + 2))
     again = run(*arguments)
     assert again.exit_code == 2 and "--overwrite" in again.output
+
+
+def test_procedural_scenes_go_into_a_store_and_into_packs(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    done = run("scenes", "--procedural", "-o", store, "--scenes", 1, "--views", 1, "--frames", 2)
+    assert done.exit_code == 0, done.output
+    (view,) = list_views(store)
+    assert view.frames == 2
+    done = run("pack", store, "-o", tmp_path / "packs")
+    assert done.exit_code == 0 and "1 packs" in done.output, done.output
+    refused = run("scenes", "--procedural", "--assets", tmp_path, "-o", store)
+    assert refused.exit_code == 2 and "--procedural" in refused.output
+    missing = run("pack", tmp_path / "none", "-o", tmp_path / "other")
+    assert missing.exit_code == 2 and "depth-train scenes" in missing.output

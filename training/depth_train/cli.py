@@ -13,7 +13,7 @@ import click
 
 from depth_engine.cli.group import OneLineGroup, told
 from depth_train.footage_commands import print_footage_scores, read_all_footage, sheet
-from depth_train.scene_commands import assets, scenes
+from depth_train.scene_commands import assets, pack, scenes
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,7 +21,7 @@ def main() -> None:
     """Train and score depth checkpoints, and what depth2video generates with."""
 
 
-for _command in (assets, scenes, sheet):
+for _command in (assets, scenes, pack, sheet):
     main.add_command(_command)
 
 

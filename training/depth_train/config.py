@@ -20,7 +20,8 @@ class Source:
     """Where clips come from.
 
     Attributes:
-        name: `procedural`, `rendered` (a store of `depth-train scenes`), or a data set of `depth_train.data.datasets`.
+        name: `procedural`, `rendered` (a store of `depth-train scenes`), `packed` (the same or packs of it, held on the
+            device that trains), or a data set of `depth_train.data.datasets`.
         root: The data set's folder; the procedural scenes need none.
         split: One of the data set's splits.
         weight: Share of the clips, relative to the other sources' weights.
@@ -179,6 +180,11 @@ class TrainConfig:
         return 64 if self.base else self.patch * 4
 
     @property
+    def is_packed(self) -> bool:
+        """Whether views are held on the device that trains."""
+        return any(source.name == "packed" for source in self.sources)
+
+    @property
     def max_frames(self) -> int:
         """Longest clip of the run."""
         return max(stage.max_frames for stage in self.stages)
@@ -268,6 +274,8 @@ def _check(config: TrainConfig, where: str) -> None:
             raise ValueError(f"config: {where}: stages[{number}]: max_frames: spatial_alone accepts 1")
     if not config.sources or not all(source.weight > 0 for source in config.sources):
         raise ValueError(f"config: {where}: sources: one or more are needed, each with a weight above 0")
+    if config.is_packed and (config.task != "depth" or any(source.name != "packed" for source in config.sources)):
+        raise ValueError(f"config: {where}: sources: packed is for the depth task, and not beside other sources")
     if config.max_frames > 1 and all(source.gives == "images" for source in config.sources):
         raise ValueError(f"config: {where}: sources: all give images; steps of {config.max_frames} frames need clips")
     if config.task == "controlnet" and not config.base:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import click
@@ -62,6 +63,7 @@ def assets(folder: Path | None, no_fetch: bool, check: bool, debug: bool) -> Non
 @click.option("--first-seed", type=click.IntRange(0), help="Of the scenes.  [default: 1000000; 0 with --held-out]")
 @click.option("--step", type=click.IntRange(1), default=1, show_default=True, help="Take every so many seeds.")
 @click.option("--held-out", is_flag=True, help="Of the models and pictures that are kept out of training.")
+@click.option("--procedural", is_flag=True, help="Scenes of simple shapes in place of models; need no assets.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Stop after these.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def scenes(
@@ -73,6 +75,7 @@ def scenes(
     first_seed: int | None,
     step: int,
     held_out: bool,
+    procedural: bool,
     minutes: float | None,
     debug: bool,
 ) -> None:
@@ -85,6 +88,7 @@ def scenes(
         from depth_train.data.rendered import default_store
         from depth_train.scenes.models.assets import assets_folder
         from depth_train.scenes.models.catalog import read_catalog
+        from depth_train.scenes.models.scene import render_views
         from depth_train.scenes.models.store import FIRST_TRAINING_SEED, fill_store
 
         store = output or default_store("images" if frames == 1 else "clips")
@@ -92,8 +96,13 @@ def scenes(
             store = store.with_name(f"{store.name}-held-out")
         if store.exists() and not store.is_dir():
             raise ValueError(f"--output: {store} is a file; give a folder")
-        source = folder or assets_folder()
-        catalog = read_catalog(source).part(held_out)
+        if procedural and folder is not None:
+            raise ValueError("--procedural and --assets exclude each other; leave one of them out")
+        if procedural:
+            from depth_train.scenes.procedural.views import render_procedural as render
+        else:
+            source = folder or assets_folder()
+            render = partial(render_views, catalog=read_catalog(source).part(held_out), cache=source / ".prepared")
         first = first_seed if first_seed is not None else (0 if held_out else FIRST_TRAINING_SEED)
         if held_out != (first < FIRST_TRAINING_SEED):
             accepted = f"0 to {FIRST_TRAINING_SEED - 1} with --held-out, {FIRST_TRAINING_SEED} and above without"
@@ -103,10 +112,8 @@ def scenes(
         seeds = range(first, first + scenes * step, step)
         written = fill_store(
             store,
-            catalog,
-            source / ".prepared",
+            partial(render, views=views, frames=frames),
             seeds,
-            views=views,
             frames=frames,
             report=lambda line: click.echo(line, err=True),
             stop=lambda: minutes is not None and time.monotonic() - began > minutes * 60,
@@ -114,3 +121,27 @@ def scenes(
     seconds = time.monotonic() - began
     rate = f", {written * frames / seconds:.2f} frames a second" if written else ""
     click.echo(f"{store}: {written} views of {frames} frames written in {seconds:.0f} s{rate}")
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the packs.")
+@click.option("--megabytes", type=click.FloatRange(0, min_open=True), default=15, show_default=True, help="Of a pack.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def pack(store: Path, output: Path, megabytes: float, seed: int, debug: bool) -> None:
+    """Pack STORE, some 7 kB a view, in an order drawn at random: for a machine with a GPU (preset real-gpu)."""
+    with told(debug, 2):
+        import os
+        import random
+
+        from depth_train.scenes.models.pack import write_packs
+        from depth_train.scenes.models.store import list_views
+
+        if not store.is_dir():
+            raise ValueError(f"STORE: no such folder: {store}; `depth-train scenes -o {store}` makes it")
+        views = list_views(store)
+        random.Random(seed).shuffle(views)
+    with told(debug, 1):
+        written = write_packs(views, output, megabytes, os.cpu_count() or 1)
+    click.echo(f"{output}: {len(written)} packs, {sum(path.stat().st_size for path in written) / 1e6:.0f} MB")

@@ -13,7 +13,7 @@ from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import uniform, whole
 
 # Marigold's quantiles (config/train_marigold_depth.yaml), taken per clip so that one scale holds for all its frames.
-_LOW, _HIGH = 0.02, 0.98
+LOW_QUANTILE, HIGH_QUANTILE = 0.02, 0.98
 
 
 class Batch(NamedTuple):
@@ -50,7 +50,7 @@ def normalize(depth_m: Tensor, valid: Tensor, kind: Literal["disparity", "depth"
         some = some[torch.isfinite(some)]
         if len(some) == 0:
             some = held.new_zeros(1)
-        low, high = torch.quantile(some, some.new_tensor([_LOW, _HIGH]))
+        low, high = torch.quantile(some, some.new_tensor([LOW_QUANTILE, HIGH_QUANTILE]))
         normalized[clip] = ((held - low) / (high - low).clamp_min(1e-6)).clamp(0, 1) * 2 - 1
     return normalized
 

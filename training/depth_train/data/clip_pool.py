@@ -228,7 +228,11 @@ def check_sources(config: TrainConfig) -> None:
     """
     for stage in config.stages:
         for source in config.sources:
-            if source.name != "procedural":
+            if source.name == "packed":
+                from depth_train.data.resident import packs_of
+
+                packs_of(source)
+            elif source.name != "procedural":
                 _open(source, stage)
             elif source.split != "all":
                 raise ValueError(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -32,6 +32,9 @@ from depth_train.optim.optimizers import make_optimizers, set_rate
 from depth_train.optim.spatial import choose_trained, spatial_only
 from depth_train.tasks.catalogue import Task, task_of
 from depth_train.tasks.depth import StepDraw
+
+if TYPE_CHECKING:
+    from depth_train.data.resident import ResidentViews
 
 # Steps left out because half precision overflowed; more of them mean that something else is wrong.
 MAX_SKIPPED = 50
@@ -64,7 +67,7 @@ class Feeder:
     def __init__(self, task: Task, config: TrainConfig, device: torch.device, process: int, processes: int) -> None:
         self._task = task
         self._config, self._device, self._process, self._processes = config, device, process, processes
-        self._pool: ShapedPools | None = None
+        self._pool: ShapedPools | ResidentViews | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feeder", initializer=yield_cores)
 
     def resume(self, stage: int, loaded: int) -> None:
@@ -80,14 +83,23 @@ class Feeder:
         """Let the thread end."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _new_pool(self, stage: int) -> ShapedPools:
-        return ShapedPools(self._config.stages[stage], self._config.seed, self._config.sources, self._device)
+    def _new_pool(self, number: int) -> ShapedPools | ResidentViews:
+        config, stage = self._config, self._config.stages[number]
+        if not config.is_packed:
+            return ShapedPools(stage, config.seed, config.sources, self._device)
+        if self._pool is None or isinstance(self._pool, ShapedPools):
+            from depth_train.data.resident import ResidentViews
+
+            return ResidentViews(stage, config.sources, config.seed, self._device)
+        self._pool.stage = stage
+        return self._pool
 
     def _make(self, step: int, number: int) -> Drawn:
         stage = self._config.stages[number]
         if self._pool is None or self._pool.stage is not stage:
             self._pool = self._new_pool(number)
-            self._pool.load(max(len(self._pool.pools), stage.pool // 4))
+            if isinstance(self._pool, ShapedPools):
+                self._pool.load(max(len(self._pool.pools), stage.pool // 4))
         self._pool.load(int((step + 1) * stage.fresh) - int(step * stage.fresh))
         rng = generator(self._config.seed, step)
         draw = self._task.draw(stage, self._config, rng)
@@ -99,6 +111,10 @@ class Feeder:
         for part in range(count):
             first = (self._process * count + part) * share
             rngs = [generator(self._config.seed, step, place) for place in range(first, first + share)]
+            if not isinstance(self._pool, ShapedPools):
+                key = generator(self._config.seed, step, first).initial_seed()
+                parts.append((self._pool.batch(draw.frames, share, self._config.multiple, key), rngs))
+                continue
             clips = self._pool.draw(shape, draw.frames, rngs)
             shape_rng = torch.Generator().manual_seed(shape_seed)  # every part is cut to the same shape
             parts.append((self._task.batch(clips, self._config, shape_rng, rngs), rngs))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Matrices made orthogonal together: as many as have this many elements, so that copies of them stay in the cache.
+# On a CPU, matrices made orthogonal together: as many as have this many elements, so that copies stay in the cache.
 _TOGETHER = 2**19
 
 
@@ -45,7 +45,7 @@ class KernelMuon(torch.optim.Muon):
             if weight.grad is not None:
                 alike[matrix.shape].append((matrix, weight.grad.reshape(matrix.shape)))
         for shape, pairs in alike.items():
-            count = max(1, _TOGETHER // shape.numel())
+            count = len(pairs) if pairs[0][0].is_cuda else max(1, _TOGETHER // shape.numel())
             for first in range(0, len(pairs), count):
                 self._step_alike(group, *zip(*pairs[first : first + count], strict=True))
         return result

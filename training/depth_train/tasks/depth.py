@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depth_engine.models.svd.codec import Codec
+from depth_engine.models.svd.codec import Codec, PatchCodec
 from depth_engine.models.svd.denoise import precondition
 from depth_engine.models.svd.embed import Embedder
 from depth_engine.models.svd.spec import CheckpointSpec
@@ -92,6 +92,8 @@ class DepthModel:
         new = rgb.shape[1] - known
         state = latents.new_zeros(batch, new, *latents.shape[2:])
         denoised = self.denoise(rgb, latents, state, state.new_full((batch, new), self.sigma))
+        if isinstance(self.codec, PatchCodec):
+            return self.codec.decode_pixels(denoised.flatten(0, 1)).unflatten(0, denoised.shape[:2])
         # Clip by clip: a temporal decoder mixes the frames that it is given together.
         return torch.stack([self.codec.decode_pixels(clip) for clip in denoised])
 

@@ -15,7 +15,7 @@ from depth_engine.models.svd.embed import ConstantEmbedder, load_embedder
 from depth_engine.models.svd.spec import CHRONODEPTH, CheckpointSpec
 from depth_engine.models.svd.unet import DepthUNet
 from depth_train.config import TrainConfig
-from depth_train.optim.precision import computes_bfloat16, convolve_time_in_2d
+from depth_train.optim.precision import computes_bfloat16, convolve_time_in_2d, normalize_narrow
 from depth_train.optim.spatial import silence_temporal
 from depth_train.tasks.depth import DepthModel
 
@@ -74,6 +74,8 @@ def start_model(
         unet.load_state_dict(_weights_of(init, unet))
     torch.nn.Module.to(unet, device)
     convolve_time_in_2d(unet)
+    if device.type == "cuda":
+        normalize_narrow(unet)
     unet.train().requires_grad_(True)
     if config.checkpoint_activations:
         unet.enable_gradient_checkpointing()

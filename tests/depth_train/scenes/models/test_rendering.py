@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -127,12 +128,13 @@ def test_scenes_need_no_assets_at_all(tmp_path) -> None:
 
 def test_the_store_keeps_what_is_there_and_reads_back(small_catalog, tmp_path) -> None:
     store, lines = tmp_path / "store", []
-    options = {"views": 1, "frames": 1, "report": lines.append}
-    written = fill_store(store, small_catalog, tmp_path / "cache", range(1_000_000, 1_000_002), **options)
+    render = partial(scene.render_views, catalog=small_catalog, cache=tmp_path / "cache", views=1)
+    options = {"frames": 1, "report": lines.append}
+    written = fill_store(store, render, range(1_000_000, 1_000_002), **options)
     views = list_views(store)
     assert len(views) == written > 0
     stamps = {view.path: view.path.stat().st_mtime_ns for view in views}
-    assert fill_store(store, small_catalog, tmp_path / "cache", range(1_000_000, 1_000_002), **options) == 0
+    assert fill_store(store, render, range(1_000_000, 1_000_002), **options) == 0
     assert stamps == {view.path: view.path.stat().st_mtime_ns for view in list_views(store)}
     held = read_view(views[0].path)
     assert held.depth_m.shape == (1, *views[0].size) and held.radiance.dtype == np.float16

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from depth_train.scenes.models.catalog import Catalog
-from depth_train.scenes.models.scene import RenderedView, render_views
+from depth_train.scenes.models.scene import RenderedView
 
 # Held-out scenes never share a seed with training ones.
 FIRST_TRAINING_SEED = 1_000_000
@@ -87,11 +86,9 @@ def write_view(folder: Path, name: str, view: RenderedView) -> None:
 
 def fill_store(
     folder: Path,
-    catalog: Catalog,
-    cache: Path,
+    render: Callable[[int], Iterable[tuple[RenderedView, dict[str, str]]]],
     seeds: range,
     *,
-    views: int,
     frames: int,
     report: Callable[[str], None],
     stop: Callable[[], bool] = lambda: False,
@@ -100,10 +97,8 @@ def fill_store(
 
     Args:
         folder: The store.
-        catalog: Models and pictures to draw from.
-        cache: Folder of prepared models.
+        render: Makes the views of a seed, each with the files that did not load (name -> reason).
         seeds: One scene each.
-        views: Cameras in a scene.
         frames: Frames of each view.
         report: Takes a line for a file that did not load, once.
         stop: Asked between scenes.
@@ -119,7 +114,7 @@ def fill_store(
         done = folder / f".{seed:09d}-{frames}.done"
         if done.exists():
             continue
-        for number, (view, bad) in enumerate(render_views(seed, catalog, cache, views, frames)):
+        for number, (view, bad) in enumerate(render(seed)):
             write_view(folder, view_name(seed, number, frames, view.depth_m.shape[1:]), view)  # type: ignore[arg-type]
             written += 1
             for name in bad.keys() - told:
