@@ -26,6 +26,10 @@ from depth_train.scenes.models.store import list_views
 
 # A cut takes this share of what fits, at the least: the rest is a longer lens.
 _SMALLEST_CUT = 0.6
+# A share of the steps of several frames see a still over which the cut wanders: there are many more stills than clips.
+_PANNED = 0.4
+_SMALLEST_PANNED_CUT = 0.45
+_UNREST = 0.012
 # Areas of a step's pictures, in shares of the stage's height times width, and how far their aspect is from the views'.
 _LEAST_AREA, _MOST_AREA = 0.6, 1.5
 _ASPECT = 0.22
@@ -80,24 +84,25 @@ class ResidentViews:
         """Clips, cut, developed and normalised, each step's own.
 
         Args:
-            frames: Of each clip.
+            frames: Of each clip; where no clip of the sources is as long, all are made of stills.
             count: Number of clips.
             multiple: Sides are divisible by it, pixels.
             seed: Decides all draws.
         """
         host = np.random.default_rng(seed)
         rng = torch.Generator(self._device).manual_seed(seed)
-        groups = self._stills if frames == 1 else [held for held in self._clips if held.light.shape[1] >= frames]
-        if not groups:
-            raise ValueError(f"packed: no clip of {frames} frames")
+        long = [group for group in self._clips if group.light.shape[1] >= frames]
+        panned = frames > 1 and (not long or host.random() < _PANNED)
+        groups = self._stills if frames == 1 or panned else long
         weights = np.array([group.weight for group in groups])
         group = groups[int(host.choice(len(groups), p=weights / weights.sum()))]
         size = self._draw_size(group, multiple, host)
         chosen = torch.randint(len(group.light), (count,), generator=rng, device=self._device)
-        at = self._draw_times(group.light.shape[1], frames, count, host)
+        moments = 1 if panned else frames
+        at = self._draw_times(group.light.shape[1], moments, count, host)
         codes = group.light[chosen[:, None], at].movedim(-1, 2)  # [B, T, 3, H, W]
         steps = group.disparity[chosen[:, None], at]
-        grid = self._draw_grid(group, size, count, rng)
+        grid = self._draw_grid(group, size, (count, frames if panned else 1), rng)
         light, steps = _sampled(codes, grid, "bilinear"), _sampled(steps[:, :, None], grid, "nearest")[:, :, 0]
         light = torch.expm1(light / 255 * math.log1p(STEEP * BRIGHTEST)) / STEEP
         disparity = _disparity(_without_steps(steps), group.log_disparity[chosen])
@@ -124,27 +129,40 @@ class ResidentViews:
         times[backwards] = times[backwards, ::-1]
         return torch.from_numpy(times).to(self._device)
 
-    def _draw_grid(self, group: _Group, size: tuple[int, int], count: int, rng: torch.Generator) -> Tensor:
-        """Where the pixels of a cut lie in the view, `[B, H, W, 2]` in [-1, 1]; every other one is mirrored."""
+    def _draw_grid(self, group: _Group, size: tuple[int, int], shape: tuple[int, int], rng: torch.Generator) -> Tensor:
+        """Where the pixels of cuts lie in the view, `[B, T, H, W, 2]` in [-1, 1]; every other clip is mirrored.
+
+        Of T > 1 the cut wanders and zooms over the view, from one draw to another, with a hand's unrest.
+        """
         held = group.light.shape[2:4]
         fits = min(held[0] / size[0], held[1] / size[1])
-        draws = torch.rand(4, count, 1, 1, generator=rng, device=self._device)
-        share = _SMALLEST_CUT + (1 - _SMALLEST_CUT) * draws[0]
+        clips, times = shape
+        draws = torch.rand(4, 2, clips, 1, 1, 1, generator=rng, device=self._device)
+        unrest = torch.randn(3, clips, times, 1, 1, generator=rng, device=self._device).cumsum(2) * _UNREST
+        along = torch.linspace(0, 1, times, device=self._device).view(1, -1, 1, 1)
+        least = _SMALLEST_CUT if times == 1 else _SMALLEST_PANNED_CUT
+        shares, *ways = (torch.lerp(draws[part, 0], draws[part, 1], along) for part in range(3))
+        share = (least + (1 - least) * shares + unrest[2]).clamp(least, 1)
         reach = [size[axis] * fits / held[axis] * share for axis in range(2)]  # of the view's half side
-        middle = [(draws[1 + axis] * 2 - 1) * (1 - reach[axis]) for axis in range(2)]
+        middle = [((ways[axis] * 2 - 1 + 4 * unrest[axis]).clamp(-1, 1)) * (1 - reach[axis]) for axis in range(2)]
         y, x = ((torch.arange(side, device=self._device) + 0.5) / side * 2 - 1 for side in size)
-        mirrored = torch.where(draws[3] < 0.5, -1.0, 1.0)
-        rows = (middle[0] + reach[0] * y[:, None]).expand(count, *size)
-        columns = (middle[1] + reach[1] * mirrored * x).expand(count, *size)
+        mirrored = torch.where(draws[3, 0] < 0.5, -1.0, 1.0)
+        rows = (middle[0] + reach[0] * y[:, None]).expand(clips, times, *size)
+        columns = (middle[1] + reach[1] * mirrored * x).expand(clips, times, *size)
         return torch.stack([columns, rows], dim=-1)
 
 
 def _sampled(views: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """`[B, T, C, h, w]` at the places `[B, H, W, 2]`, float32."""
+    """`[B, T, C, h, w]` at the places `[B, S, H, W, 2]`, float32; T or S is 1, and each meets all of the other."""
     batch, frames, channels, height, width = views.shape
-    planes = views.reshape(batch, frames * channels, height, width).float()
-    out = F.grid_sample(planes, grid, mode=mode, padding_mode="border", align_corners=False)
-    return out.unflatten(1, (frames, channels))
+    times = grid.shape[1]
+    if times == 1:
+        planes = views.reshape(batch, frames * channels, height, width).float()
+        out = F.grid_sample(planes, grid[:, 0], mode=mode, padding_mode="border", align_corners=False)
+        return out.unflatten(1, (frames, channels))
+    planes = views.expand(batch, times, channels, height, width).reshape(-1, channels, height, width).float()
+    out = F.grid_sample(planes, grid.flatten(0, 1), mode=mode, padding_mode="border", align_corners=False)
+    return out.unflatten(0, (batch, times))
 
 
 def _without_steps(steps: Tensor) -> Tensor:

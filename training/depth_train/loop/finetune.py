@@ -107,13 +107,15 @@ class Feeder:
         shape = whole(rng, 0, len(stage.shapes) - 1) if stage.shapes else 0
         count = parts_of(stage, self._processes)
         share = stage.batch // self._processes // count
+        if not isinstance(self._pool, ShapedPools):  # as many frames a step, however long the clips are
+            share = share * stage.max_frames // draw.frames
         parts = []
         for part in range(count):
             first = (self._process * count + part) * share
             rngs = [generator(self._config.seed, step, place) for place in range(first, first + share)]
             if not isinstance(self._pool, ShapedPools):
-                key = generator(self._config.seed, step, first).initial_seed()
-                parts.append((self._pool.batch(draw.frames, share, self._config.multiple, key), rngs))
+                made = self._pool.batch(draw.frames, share, self._config.multiple, rngs[0].initial_seed())
+                parts.append((made, rngs))
                 continue
             clips = self._pool.draw(shape, draw.frames, rngs)
             shape_rng = torch.Generator().manual_seed(shape_seed)  # every part is cut to the same shape
