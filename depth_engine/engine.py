@@ -271,7 +271,7 @@ class DepthEngine:
             while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.window)):
                 frame = frames.take()
                 height, width = frame.shape[-2:]
-                size = size or fit_size(height, width, self.spec.multiple, settings.max_res)
+                size = size or fit_size(height, width, self.spec.multiple, settings.max_res, settings.area_px)
                 new.append(size.shrink(frame[None]))  # at once: a window of large frames would not fit
             if size is None:
                 return

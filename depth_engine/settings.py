@@ -28,7 +28,8 @@ class RunSettings:
         sigmas: Falling noise levels closed by 0, or None for the checkpoint's schedule.
         strategy: How windows hand context on.
         sampler: Euler variant.
-        max_res: Longest side in pixels that the model works at.
+        max_res: Longest side in pixels that the model works at; None: `area_px` decides.
+        area_px: Number of pixels that the model works at, about, whatever the picture's shape; None: `max_res` decides.
         seed: Seeds the noise.
         flow: Whether depth is carried along optical flow from frame to frame.
     """
@@ -39,7 +40,8 @@ class RunSettings:
     sigmas: tuple[float, ...] | None
     strategy: str
     sampler: str
-    max_res: int
+    max_res: int | None
+    area_px: int | None
     seed: int
     flow: bool
 
@@ -85,9 +87,11 @@ def choose_settings(
             raise ValueError(f"steps: {steps} does not fit the {len(levels) - 1} given sigmas; leave one of them out")
         steps = len(levels) - 1
     steps = _at_least_one("steps", spec.steps if steps is None else steps, "a number of denoising steps from 1 up")
-    max_res = _at_least_one("max_res", spec.max_res if max_res is None else max_res, "a longest side in pixels")
-    if max_res < spec.multiple:
-        raise ValueError(f"max_res: {max_res} is smaller than the {spec.multiple} px that this checkpoint works in")
+    area_px = spec.area_px if max_res is None and spec.area_px else None
+    if area_px is None:
+        max_res = _at_least_one("max_res", spec.max_res if max_res is None else max_res, "a longest side in pixels")
+        if max_res < spec.multiple:
+            raise ValueError(f"max_res: {max_res} is smaller than the {spec.multiple} px that this checkpoint works in")
     seed = _whole("seed", seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed: {seed} is not accepted; give a whole number from 0 to 2^64 - 1")
@@ -100,6 +104,7 @@ def choose_settings(
         strategy=strategy,
         sampler=known_name("sampler", sampler or spec.sampler, SAMPLERS),
         max_res=max_res,
+        area_px=area_px,
         seed=seed,
         flow=_flow(spec, strategy, window, stride, flow),
     )

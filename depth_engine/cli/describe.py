@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from depth_engine.depth.formats import split_depth_path
 from depth_engine.depth.sidecar import read_sidecar, sidecar_path
+
+if TYPE_CHECKING:
+    from depth_engine.models.svd.spec import CheckpointSpec
 
 
 def describe(file: str) -> Iterator[tuple[str, str]]:
@@ -73,6 +77,12 @@ def _describe_depth(sidecar: Path) -> Iterator[tuple[str, str]]:
         yield f"  {key}", str(value)
 
 
+def _size_of(spec: CheckpointSpec) -> str:
+    if spec.area_px:
+        return f"about {spec.area_px} pixels of any shape"
+    return f"longest side up to {spec.max_res} px"
+
+
 def describe_models() -> list[str]:
     """Lines on the known checkpoints: what they give, where they come from, and their licences."""
     from depth_engine.models.catalogue import BUNDLED_FOLDER, KNOWN
@@ -87,7 +97,7 @@ def describe_models() -> list[str]:
             f"{name}: {known.summary}",
             f"  source    {known.source}" + (f" on {known.base}" if known.base else ""),
             f"  licence   {known.licence}",
-            f"  gives     {spec.kind}, longest side up to {spec.max_res} px, multiples of {spec.multiple}",
+            f"  gives     {spec.kind}, {_size_of(spec)}, multiples of {spec.multiple}",
             f"  defaults  window {spec.window}, stride {spec.stride}, steps {spec.steps}, strategy {spec.strategy}, "
             f"sampler {spec.sampler}" + (", depth carried along optical flow" if spec.flow else ""),
         ]

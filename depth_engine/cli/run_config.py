@@ -38,7 +38,7 @@ _NUMBERS |= {"start": float, "end": float, "fps": float}
 _SWITCHES = ("shots", "flow")  # which can be turned off, too
 # Names that a sidecar uses for the same things, and what it records besides.
 _SIDECAR_NAMES = {"start_s": "start", "end_s": "end"}
-_SIDECAR_ONLY = ("model_size",)
+_SIDECAR_ONLY = ("model_size", "area_px")
 
 
 def merge_options(config: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:

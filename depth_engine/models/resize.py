@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -29,16 +30,21 @@ class ModelSize(NamedTuple):
         return F.interpolate(depth.unsqueeze(1), (self.height, self.width), mode="bilinear").squeeze(1)
 
 
-def fit_size(height: int, width: int, multiple: int, max_res: int | None) -> ModelSize:
-    """The size to run the model at: longest side at most `max_res`, both sides multiples of `multiple`.
+def fit_size(
+    height: int, width: int, multiple: int, max_res: int | None = None, area_px: int | None = None
+) -> ModelSize:
+    """The size to run the model at: never larger than the source but for rounding, both sides multiples of `multiple`.
 
     Args:
         height: Source height in pixels.
         width: Source width in pixels.
         multiple: What the model's sides must be divisible by.
-        max_res: Longest side in pixels, or None to keep the source's.
+        max_res: Longest side in pixels at the most, or None.
+        area_px: Number of pixels, about, or None: a wide picture and a tall one then show the model things as large.
     """
     scale = min(1.0, max_res / max(height, width)) if max_res else 1.0
+    if area_px:
+        scale = min(scale, math.sqrt(area_px / (height * width)))
 
     def side(length: int) -> int:
         rounded = max(1, round(length * scale / multiple)) * multiple

@@ -238,7 +238,8 @@ class EngineMaker:
     def _size(self, info: VideoInfo) -> ModelSize:
         from depth_engine.models.resize import fit_size
 
-        return fit_size(info.height, info.width, self.engine.spec.multiple, self.settings.max_res)
+        limits = self.settings.max_res, self.settings.area_px
+        return fit_size(info.height, info.width, self.engine.spec.multiple, *limits)
 
 
 def _state(carry: Carry) -> dict[str, Tensor]:

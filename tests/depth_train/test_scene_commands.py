@@ -110,6 +110,9 @@ def test_procedural_scenes_go_into_a_store_and_into_packs(tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     (view,) = list_views(store)
     assert view.frames == 2
+    done = run("score", "bundled", "--store", store)
+    assert done.exit_code == 0 and "procedural: 1 views" in done.output, done.output
+    assert run("score", "bundled", "--store", tmp_path / "none").exit_code == 2
     done = run("pack", store, "-o", tmp_path / "packs")
     assert done.exit_code == 0 and "1 packs" in done.output, done.output
     refused = run("scenes", "--procedural", "--assets", tmp_path, "-o", store)

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from depth_engine.cli.group import OneLineGroup, told
-from depth_train.footage_commands import print_footage_scores, read_all_footage, sheet
+from depth_train.footage_commands import print_footage_scores, print_store_scores, read_all_footage, sheet
 from depth_train.scene_commands import assets, pack, scenes
 
 
@@ -193,6 +193,8 @@ main.add_command(
     help="Score on a real clip instead: a video of one shot, or an RGB-D folder in TUM's layout; may be given again.",
 )
 @click.option("--max-frames", type=click.IntRange(2), default=60, show_default=True, help="With --footage: of each.")
+@click.option("--store", type=click.Path(path_type=Path), help="Score on the views of `depth-train scenes` instead.")
+@click.option("--max-views", type=click.IntRange(1), default=240, show_default=True, help="With --store: the first.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def score(
     checkpoint: str,
@@ -204,6 +206,8 @@ def score(
     first_seed: int,
     footage: tuple[Path, ...],
     max_frames: int,
+    store: Path | None,
+    max_views: int,
     debug: bool,
 ) -> None:
     """Score a checkpoint on held-out scenes beside the best constant and its own single-frame run.
@@ -217,8 +221,18 @@ def score(
         for path in footage:
             if not path.exists():
                 raise ValueError(f"--footage: no such file or folder: {path}")
+        if store is not None and not store.is_dir():
+            raise ValueError(f"--store: no such folder: {store}; `depth-train scenes --held-out` makes one")
+        if store is not None and footage:
+            raise ValueError("--store and --footage exclude each other; leave one of them out")
         engine = DepthEngine.from_pretrained(checkpoint)
+        if store is not None and engine.spec.kind != "disparity":
+            raise ValueError(f"--store: the checkpoint gives {engine.spec.kind}; those of disparity can be scored")
         real = read_all_footage(engine, footage, max_frames)
+    if store is not None:
+        with told(debug, 1):
+            print_store_scores(engine, store, max_views)
+        return
     if real:
         with told(debug, 1):
             print_footage_scores(engine, real)

@@ -121,6 +121,7 @@ class TrainConfig:
         window: Frames per window that the checkpoint recommends; 0: the longest clip it was trained on.
         stride: New frames per window that it recommends; 0: half the window.
         max_res: Longest side in pixels that the checkpoint recommends: measured with `depth-train score`.
+        area_px: Number of pixels that it recommends in place of that; 0: none.
         keep_last: Earlier checkpoints kept beside the newest one.
         validate_clips: Held-out scenes that each saved checkpoint is scored on, to keep the best; 0: none.
         stages: Parts of the run in order.
@@ -167,6 +168,7 @@ class TrainConfig:
     window: int = 0
     stride: int = 0
     max_res: int = 256
+    area_px: int = 0
     keep_last: int = 0
     validate_clips: int = 0
     stages: tuple[Stage, ...] = ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import tempfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ _EVERY_PIXEL = 3
 # Frames of a plain clip that are mapped: enough for parallax, few enough for a minute.
 _MAPPED_FRAMES = 40
 _MIN_POINTS = 200
+# Of a rendered view: what is farther is as good as the sky.
+_FARTHEST_M = 80.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Footage:
         frames: uint8 RGB `[H, W, 3]`, all of one size.
         pixels: For each frame, float64 `[N, 2]`: columns and rows with known depth, centres at +0.5.
         depth_m: For each frame, float64 `[N]`: planar depth there; metres, or the mapping's own unit.
-        truth: What it rests on: `sensor` or `structure from motion`.
+        truth: What it rests on: `sensor`, `structure from motion` or `rendering`.
     """
 
     name: str
@@ -93,6 +97,33 @@ def _read_tum(folder: Path, max_frames: int) -> Footage:
     if not frames or not sum(len(part) for part in known):
         raise ValueError(f"--footage: {folder} holds no frame with depth")
     return Footage(folder.name, frames, pixels, known, "sensor")
+
+
+def read_views(folder: Path, max_views: int) -> Iterator[tuple[str, Footage]]:
+    """Views of a store of `depth-train scenes`, each developed in one way that its name decides, with their places.
+
+    Args:
+        folder: The store.
+        max_views: The first ones by name.
+
+    Raises:
+        ValueError: The folder holds no views, or one is damaged.
+    """
+    from depth_train.scenes.models.camera import develop
+    from depth_train.scenes.models.store import list_views, read_view
+
+    for stored in list_views(folder)[:max_views]:
+        view = read_view(stored.path)
+        picture = develop(view.radiance, view.depth_m, np.random.default_rng(zlib.crc32(stored.path.name.encode())))
+        pixels, known = [], []
+        for depth, valid in zip(view.depth_m, picture.valid, strict=True):
+            there = np.zeros(depth.shape, dtype=bool)
+            there[::_EVERY_PIXEL, ::_EVERY_PIXEL] = True
+            rows, columns = np.nonzero(there & valid & (depth < _FARTHEST_M))
+            pixels.append(np.stack([columns, rows], axis=1) + 0.5)
+            known.append(depth[rows, columns].astype(np.float64))
+        if sum(len(part) for part in known) >= _MIN_POINTS:
+            yield view.place, Footage(stored.path.name, list(picture.rgb), pixels, known, "rendering")
 
 
 def _listed(path: Path) -> list[tuple[float, str]]:

@@ -43,6 +43,36 @@ def print_footage_scores(engine: DepthEngine, clips: Sequence[Footage]) -> None:
             click.echo(f"  {name:<32}{numbers}")
 
 
+def print_store_scores(engine: DepthEngine, store: Path, max_views: int) -> None:
+    """A table: mean scores over the views of each kind of place, each view with a scale and shift of its own.
+
+    Raises:
+        ValueError: The store can't be read, or no view has depth.
+    """
+    from collections import defaultdict
+
+    import numpy as np
+
+    from depth_train.footage import read_views
+    from depth_train.score_footage import score_footage
+
+    found = defaultdict(list)
+    for place, view in read_views(store, max_views):
+        values = engine.estimate(np.stack(view.frames), shots=False).values
+        for name, score in score_footage(values, view).items():
+            numbers = (score.delta1, score.abs_rel, score.spearman)
+            found[place, name].append(numbers)
+            found["all", name].append(numbers)
+    if not found:
+        raise ValueError(f"--store: no view in {store} has enough depth to score")
+    click.echo(f"{'':<34}{'delta1':>8}{'AbsRel':>8}{'Spearman':>10}")
+    for place in sorted({place for place, _ in found}, key=lambda name: (name == "all", name)):
+        click.echo(f"{place}: {len(found[place, 'depth'])} views")
+        for name in ("depth", "image row", "constant"):
+            delta1, abs_rel, spearman = np.nanmean(found[place, name], axis=0)
+            click.echo(f"  {name:<32}{delta1:>8.3f}{abs_rel:>8.3f}{spearman:>10.3f}")
+
+
 @click.command()
 @click.argument("checkpoints", nargs=-1, required=True)
 @click.option(

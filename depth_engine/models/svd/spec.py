@@ -32,6 +32,7 @@ class CheckpointSpec:
         steps: Recommended denoising steps.
         multiple: What both sides of the picture must be divisible by.
         max_res: Recommended longest side in pixels.
+        area_px: Recommended number of pixels of a picture, whatever its shape; 0: `max_res` decides.
         flow: Whether `context` also carries depth along optical flow (`consistency/flow.py`); needs a lossless codec.
     """
 
@@ -52,6 +53,7 @@ class CheckpointSpec:
     steps: int
     multiple: int
     max_res: int
+    area_px: int = 0
     flow: bool = False
 
     def to_json(self) -> dict[str, Any]:

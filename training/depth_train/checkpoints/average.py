@@ -18,7 +18,7 @@ from depth_train.checkpoints.state import STATE_FOLDER
 
 RECORD = "average.json"
 # How a checkpoint is best run, which its weights do not depend on: checkpoints may differ in that.
-_ADVICE = ("context_c_noise", "sampler", "strategy", "window", "stride", "steps", "max_res", "flow")
+_ADVICE = ("context_c_noise", "sampler", "strategy", "window", "stride", "steps", "max_res", "area_px", "flow")
 
 
 def average_checkpoints(folders: Sequence[Path], output: Path, *, overwrite: bool = False) -> None:

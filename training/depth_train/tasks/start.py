@@ -41,6 +41,7 @@ def checkpoint_spec(config: TrainConfig) -> CheckpointSpec:
         steps=1 if one_step else CHRONODEPTH.steps,
         multiple=config.multiple,
         max_res=config.max_res,
+        area_px=config.area_px,
         flow=one_step and not config.base,
     )
 

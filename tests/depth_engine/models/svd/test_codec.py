@@ -89,6 +89,13 @@ def test_resize_is_an_inverse_pair(height: int, width: int, multiple: int, max_r
     assert size.restore(small[:, 0].float()).shape == (1, height, width)
 
 
+def test_the_area_rule_shows_things_as_large_in_a_wide_picture_as_in_a_tall_one() -> None:
+    sizes = [fit_size(*size, 16, None, 144 * 256) for size in ((1080, 1920), (1920, 1080), (480, 1800), (480, 640))]
+    assert [(size.model_width, size.model_height) for size in sizes] == [(256, 144), (144, 256), (368, 96), (224, 160)]
+    small = fit_size(64, 96, 16, None, 144 * 256)
+    assert (small.model_height, small.model_width) == (64, 96)
+
+
 def test_resize_leaves_fitting_frames_alone() -> None:
     frames = torch.randint(0, 256, (2, 3, 64, 128), dtype=torch.uint8)
     size = fit_size(64, 128, 64, None)
