@@ -41,6 +41,9 @@ MAX_SKIPPED = 50
 # A run that is killed early leaves something, too.
 _FIRST_SAVE_S = 60.0
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+# Clips of a step whose temporal layers run: these see a sequence for each place of each clip, and CUDA's attention
+# kernels take 65,535 of them.
+_MOST_CLIPS = 192
 # The rate's rise takes no more than this share of a run whose steps are few for its minutes.
 _LONGEST_WARMUP = 0.05
 
@@ -107,8 +110,9 @@ class Feeder:
         shape = whole(rng, 0, len(stage.shapes) - 1) if stage.shapes else 0
         count = parts_of(stage, self._processes)
         share = stage.batch // self._processes // count
-        if not isinstance(self._pool, ShapedPools):  # as many frames a step, however long the clips are
-            share = share * stage.max_frames // draw.frames
+        if not isinstance(self._pool, ShapedPools) and stage.max_frames > 1:
+            # As many frames a step, however long its clips are.
+            share = min(share * stage.max_frames // draw.frames, max(share, _MOST_CLIPS))
         parts = []
         for part in range(count):
             first = (self._process * count + part) * share
