@@ -229,7 +229,7 @@ def check_sources(config: TrainConfig) -> None:
     for stage in config.stages:
         for source in config.sources:
             if source.name == "packed":
-                from depth_train.data.resident import packs_of
+                from depth_train.data.rendered import packs_of
 
                 packs_of(source)
             elif source.name != "procedural":

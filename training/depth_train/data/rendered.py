@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depth_train.config import Source
 from depth_train.scenes.models.assets import assets_folder
 from depth_train.scenes.models.camera import develop
+from depth_train.scenes.models.pack import SUFFIX
 from depth_train.scenes.models.scene import RenderedView
 from depth_train.scenes.models.store import StoredView, list_views, read_view
 
@@ -28,6 +30,20 @@ _BAD_FILES = 20
 def default_store(gives: str) -> Path:
     """Where `depth-train scenes` keeps stills (`images`) and `clips` unless a folder is named."""
     return assets_folder().with_name("scene-store") / ("stills" if gives == "images" else "clips")
+
+
+def packs_of(source: Source) -> Path:
+    """The folder of a source.
+
+    Raises:
+        ValueError: It holds neither packs nor views.
+    """
+    root = Path(source.root) if source.root else default_store(source.gives).with_name("packs")
+    if not root.is_dir():
+        raise ValueError(f"packed: no such folder: {root}; `depth-train pack -o {root}` makes it")
+    if not any(root.glob(f"*{SUFFIX}")):
+        list_views(root)
+    return root
 
 
 class Cut(NamedTuple):

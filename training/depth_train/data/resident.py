@@ -20,7 +20,7 @@ from torch import Tensor
 from depth_train.config import Source, Stage
 from depth_train.data.batch import HIGH_QUANTILE, LOW_QUANTILE, Batch
 from depth_train.data.device_camera import DeviceCamera, captions
-from depth_train.data.rendered import default_store
+from depth_train.data.rendered import packs_of
 from depth_train.scenes.models.pack import BRIGHTEST, LEVELS, STEEP, SUFFIX, PackedView, code_view, read_pack
 from depth_train.scenes.models.store import list_views
 
@@ -188,20 +188,6 @@ def normalized_disparity(disparity: Tensor, valid: Tensor) -> Tensor:
     low, high = torch.nan_to_num(ends).view(2, -1, 1, 1, 1)
     scaled = ((disparity - low) / (high - low).clamp_min(1e-6)).clamp(0, 1) * 2 - 1
     return scaled.masked_fill(~valid, -1)
-
-
-def packs_of(source: Source) -> Path:
-    """The folder of a source.
-
-    Raises:
-        ValueError: It holds neither packs nor views.
-    """
-    root = Path(source.root) if source.root else default_store(source.gives).with_name("packs")
-    if not root.is_dir():
-        raise ValueError(f"packed: no such folder: {root}; `depth-train pack -o {root}` makes it")
-    if not any(root.glob(f"*{SUFFIX}")):
-        list_views(root)
-    return root
 
 
 def _read_groups(root: Path, weight: float, device: torch.device) -> list[_Group]:
