@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.models.loading import check_no_faults, fetch
+from depth_engine.models.hub import HubFiles, fetch, is_hub_id
+from depth_engine.models.loading import check_no_faults
 from depth_engine.runs.pieces import Piece
 
 if TYPE_CHECKING:
@@ -160,9 +161,10 @@ def find_annotator_weights(name: str, weights: str | None = None) -> Path:
     given = weights or DEFAULT_WEIGHTS
     folder = Path(given) if Path(given).is_dir() else None
     if folder is None:
-        if given.count("/") != 1 or given.startswith((".", "/", "~")):
+        if not is_hub_id(given):
             raise FileNotFoundError(f"--annotator-weights: no such folder: {given}")
-        folder = fetch(given, names)
+        files = HubFiles(others=names, needed=("|".join(names),))
+        folder = fetch(given, files, check=files.check, argument="--annotator-weights")
     for file in names:
         if (folder / file).is_file():
             return folder / file

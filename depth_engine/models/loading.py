@@ -7,15 +7,24 @@ or a missing file is told at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from depth_engine.checks import known_name
 from depth_engine.models.catalogue import BUNDLED_FOLDER, KNOWN
+from depth_engine.models.hub import HubFiles, fetch, is_hub_id
 from depth_engine.models.svd.spec import SPECS, CheckpointSpec
+from depth_engine.models.weight_files import (
+    TRANSFORMERS_STEM,
+    WEIGHTS_STEM,
+    ModelPlace,
+    check_model,
+    weight_files,
+)
 from depth_engine.plain_data import read_json
 
 if TYPE_CHECKING:
@@ -25,12 +34,13 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=ModelMixin)
 
 
-WEIGHTS_STEM = "diffusion_pytorch_model"
-# What a download takes: hub repositories carry the same weights several times over.
-UNET_FILES = ("*.json", f"{WEIGHTS_STEM}*", "unet/*")
-BASE_FILES = ("vae/*", "image_encoder/*", "feature_extractor/*", "scheduler/*")
-ALL_FILES = (*UNET_FILES, *BASE_FILES)
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# Parts of a checkpoint.
+_UNET = ModelPlace(("unet", ""))
+_VAE = ModelPlace(("vae",))
+_IMAGE_ENCODER = ModelPlace(("image_encoder",), TRANSFORMERS_STEM)
+_UNET_FILES = HubFiles((_UNET,), ("depth_engine.json", "model_index.json"))
+_BASE_FILES = HubFiles((_VAE, _IMAGE_ENCODER), ("codec/*", "feature_extractor/*", "scheduler/*"))
+_ALL_FILES = HubFiles((*_UNET_FILES.models, *_BASE_FILES.models), (*_UNET_FILES.others, *_BASE_FILES.others))
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class CheckpointFiles:
         """SHA-256 of what is used of the base, in hexadecimal: its VAE without a codec of its own, its CLIP tower."""
         used = [] if self.codec_config else [model_sha256(self.base / "vae", WEIGHTS_STEM)]
         if self.spec.embedding != "none":
-            used.append(model_sha256(self.base / "image_encoder", "model"))
+            used.append(model_sha256(self.base / "image_encoder", TRANSFORMERS_STEM))
         return hashlib.sha256("".join(used).encode()).hexdigest()
 
 
@@ -90,21 +100,39 @@ def resolve_checkpoint(
     if isinstance(spec, str):
         spec = SPECS[known_name("spec", spec, tuple(SPECS))]
     text = str(name)
-    if text == "bundled":
-        folder = BUNDLED_FOLDER
-    elif text in KNOWN:
-        known = KNOWN[text]
+    known = KNOWN.get(text)
+    if known is not None and text != "bundled":
         spec = spec or SPECS[text]
         base = base or known.base
-        folder = fetch(known.source, UNET_FILES)
+
+    def check(folder: Path) -> None:
+        if not (_UNET.find(folder) / "config.json").is_file():
+            raise ValueError(f"model: {folder} holds no UNet: unet/config.json is missing")
+        check_model(folder, _UNET)
+        if base is None:
+            _check_base(folder, folder, spec or _own_spec(folder))
+
+    if text == "bundled":
+        folder = BUNDLED_FOLDER
+    elif known is not None:
+        folder = fetch(known.source, _UNET_FILES, check=check)
     else:
-        folder = _folder_or_hub("model", name, KNOWN)
-    base_folder = None if base is None else _folder_or_hub("base", base, (), BASE_FILES)
-    return replace(_check_files(text, folder, spec, base_folder), **names)
+        folder = _folder_or_hub(name, "model", KNOWN, _ALL_FILES if base is None else _UNET_FILES, check)
+    check(folder)
+    spec = spec or _own_spec(folder)
+    base_folder = folder
+    if base is not None:
+
+        def check_base(path: Path) -> None:
+            _check_base(path, folder, spec)
+
+        base_folder = _folder_or_hub(base, "base", (), _BASE_FILES, check_base)
+        check_base(base_folder)
+    return CheckpointFiles(name=text, spec=spec, unet=_UNET.find(folder), base=base_folder, **names)
 
 
 def _folder_or_hub(
-    argument: str, name: str | Path, known: Sequence[str] | dict[str, Any], files: Sequence[str] = ALL_FILES
+    name: str | Path, argument: str, known: Collection[str], files: HubFiles, check: Callable[[Path], None]
 ) -> Path:
     path = Path(name)
     if path.is_dir():
@@ -112,61 +140,25 @@ def _folder_or_hub(
     text = str(name)
     if path.exists():
         raise ValueError(f"{argument}: {text} is a file; give a checkpoint folder")
-    looks_like_hub_id = text.count("/") == 1 and not text.startswith((".", "/", "~")) and not path.parent.is_dir()
-    if looks_like_hub_id:
-        return fetch(text, files)
+    if is_hub_id(text):
+        return fetch(text, files, check=check, argument=argument)
     if known and "/" not in text:
         known_name(argument, text, [*known, "a folder", "owner/name on the hub"])
     raise FileNotFoundError(f"{argument}: no such folder: {text}")
 
 
-def fetch(hub_id: str, files: Sequence[str]) -> Path:
-    """Folder of a hub repository, downloaded at the first use.
-
-    Args:
-        hub_id: `owner/name`, or `owner/name@revision`.
-        files: Patterns of the files that are needed.
-
-    Raises:
-        FileNotFoundError: If it is neither cached nor reachable; says which command fetches it elsewhere.
-    """
-    from huggingface_hub import snapshot_download
-
-    repo, _, revision = hub_id.partition("@")
-    wanted: dict[str, Any] = {
-        "revision": revision or None,
-        "allow_patterns": list(files),
-        "ignore_patterns": ["*.fp16.*", "*.bin", "*.msgpack"],
-    }
-    try:
-        return Path(snapshot_download(repo, local_files_only=True, **wanted))
-    except Exception:  # not cached: whatever the hub's client calls it, the next line says more
-        pass
-    try:
-        return Path(snapshot_download(repo, **wanted))
-    except Exception as error:
-        at = f" --revision {revision}" if revision else ""
-        raise FileNotFoundError(
-            f"model: {hub_id} is not in the local cache and can't be fetched ({type(error).__name__}); where there is "
-            f"a network, run: hf download {repo}{at} --local-dir FOLDER, and give that folder"
-        ) from error
+def _own_spec(folder: Path) -> CheckpointSpec:
+    """What a checkpoint says of itself."""
+    path = folder / "depth_engine.json"
+    if not path.is_file():
+        raise ValueError(
+            f"spec: {folder} carries no depth_engine.json, so say what it expects; accepted: {', '.join(SPECS)}"
+        )
+    return CheckpointSpec.from_json(read_json(path), str(path))
 
 
-def _check_files(name: str, folder: Path, spec: CheckpointSpec | None, base: Path | None) -> CheckpointFiles:
-    unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    base = base or folder
-    if not (unet / "config.json").is_file():
-        raise ValueError(f"model: {folder} holds no UNet: unet/config.json is missing")
-    weight_files(unet, WEIGHTS_STEM)
-
-    own_spec = folder / "depth_engine.json"
-    if spec is None:
-        if not own_spec.is_file():
-            raise ValueError(
-                f"spec: {folder} carries no depth_engine.json, so say what it expects; accepted: {', '.join(SPECS)}"
-            )
-        spec = CheckpointSpec.from_json(read_json(own_spec), str(own_spec))
-
+def _check_base(base: Path, folder: Path, spec: CheckpointSpec) -> None:
+    """See that all is there that a UNet in `folder` needs around it; `base` may be the same folder."""
     needed = ["scheduler/scheduler_config.json"]
     patch_codec = (base / "codec" / "config.json").is_file()
     if not patch_codec:
@@ -180,38 +172,9 @@ def _check_files(name: str, folder: Path, spec: CheckpointSpec | None, base: Pat
         hint = "; a UNet alone needs base=, the SVD folder it belongs to" if base == folder else ""
         raise ValueError(f"model: {', '.join(missing)} missing in {base}{hint}")
     if not patch_codec:
-        weight_files(base / "vae", WEIGHTS_STEM)
+        check_model(base, _VAE)
     if spec.embedding != "none":
-        weight_files(base / "image_encoder", "model")
-    return CheckpointFiles(name=name, spec=spec, unet=unet, base=base)
-
-
-def weight_files(folder: Path, stem: str) -> list[Path]:
-    """The safetensors files of a model: one, or the shards that its index names; float32 before fp16.
-
-    Raises:
-        ValueError: If there are none, or only a pickle.
-    """
-    for variant in ("", ".fp16"):
-        single = folder / f"{stem}{variant}.safetensors"
-        index = folder / f"{stem}.safetensors.index{variant}.json"
-        if single.is_file():
-            return [single]
-        if index.is_file():
-            names = read_json(index).get("weight_map")
-            if not isinstance(names, dict) or not names:
-                raise ValueError(f"model: {index} has no weight_map, which names the file of each tensor")
-            shards = sorted({folder / str(name) for name in names.values()})
-            missing = [shard.name for shard in shards if not shard.is_file()]
-            if missing:
-                raise ValueError(f"model: {', '.join(missing)} missing in {folder}")
-            return shards
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise ValueError(
-            f"model: {folder / pickles[0]} is a pickle, which can run code when read; accepted: {stem}.safetensors"
-        )
-    raise ValueError(f"model: {stem}.safetensors is missing in {folder}")
+        check_model(base, _IMAGE_ENCODER)
 
 
 def model_sha256(folder: Path, stem: str) -> str:
@@ -269,6 +232,48 @@ def load_model(model_class: type[Model], folder: Path, dtype: torch.dtype, devic
     model.load_state_dict(state, strict=True, assign=True)
     torch.nn.Module.to(model, device)  # past diffusers' own `to`, which only adds checks for quantised models
     return model.eval().requires_grad_(False)
+
+
+def read_tensors(folder: Path, stem: str) -> dict[str, torch.Tensor]:
+    """All tensors of a model's weight files, by name.
+
+    Args:
+        folder: The model's own folder.
+        stem: `WEIGHTS_STEM` or `TRANSFORMERS_STEM`.
+
+    Raises:
+        ValueError: A file is missing or can't be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    tensors = {}
+    for path in weight_files(folder, stem):
+        try:
+            tensors |= load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"model: {path} is not a whole safetensors file ({error})") from error
+    return tensors
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars and advice of diffusers and transformers meanwhile: what matters is raised here."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    levels = [(library, library.get_verbosity()) for library in (of_diffusers, of_transformers)]
+    showed_bars = of_transformers.is_progress_bar_enabled()
+    for library, _ in levels:
+        library.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level in levels:
+            library.set_verbosity(level)
+        if showed_bars:
+            of_transformers.enable_progress_bar()
 
 
 def check_no_faults(folder: Path, faults: Sequence[str]) -> None:

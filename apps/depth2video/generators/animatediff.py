@@ -219,7 +219,7 @@ def load_animatediff(
         UNet2DConditionModel,
         UNetMotionModel,
     )
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
     base = folders["base"]
     adapter = load_part(MotionAdapter, folders["motion_adapter"], dtype=dtype)
@@ -234,6 +234,12 @@ def load_animatediff(
         motion_adapter=adapter,
         controlnet=load_part(ControlNetModel, folders["controlnet"], dtype=dtype),
         scheduler=DDIMScheduler.from_config({**read_json(base / "scheduler" / "scheduler_config.json"), **_SCHEDULER}),
+        # Given here, or `load_ip_adapter` would look for it under its full-precision name alone.
+        image_encoder=load_part(
+            CLIPVisionModelWithProjection, folders["ip_adapter"], "models/image_encoder", dtype=dtype
+        )
+        if "ip_adapter" in folders
+        else None,
     )
     if "ip_adapter" in folders:
         pipe.load_ip_adapter(

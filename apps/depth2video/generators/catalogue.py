@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from depth_engine.models.loading import WEIGHTS_STEM
+from depth_engine.models.hub import HubFiles
+from depth_engine.models.weight_files import TRANSFORMERS_STEM, ModelPlace
 
 SMALL_FOLDER = Path(__file__).parents[1] / "weights" / "bundled"
 IN_PACKAGE = "(in the package)"
@@ -20,14 +21,14 @@ class Part:
     Attributes:
         option: Its command line option.
         hub_id: Where it is published.
-        files: Patterns of the files that are needed.
+        files: Its files.
         licence: Terms of the weights.
         optional: Loaded only where it is named or needed.
     """
 
     option: str
     hub_id: str
-    files: tuple[str, ...]
+    files: HubFiles
     licence: str
     optional: bool = False
 
@@ -69,31 +70,42 @@ class GeneratorSpec:
     strength: bool = False
 
 
-def _model(folder: str, stem: str = WEIGHTS_STEM) -> tuple[str, ...]:
-    """Files of one model: hub repositories carry the same weights several times over."""
-    at = f"{folder}/" if folder else ""
-    return (
-        f"{at}config.json",
-        f"{at}{stem}.safetensors",
-        f"{at}{stem}-*.safetensors",
-        f"{at}{stem}.safetensors.index.json",
-    )
-
-
-_TEXT = ("tokenizer/*", *_model("text_encoder", "model"), "scheduler/*", "model_index.json")
-_SVD_FILES = (
-    *_model("unet"),
-    *_model("vae"),
-    *_model("image_encoder", "model"),
-    "feature_extractor/*",
-    "scheduler/*",
-    "model_index.json",
+# The tokenizers of CLIP and T5, in the files of their older classes or in the one of today's.
+_TOKENIZER = (
+    "tokenizer/tokenizer.json|tokenizer/vocab.json|tokenizer/spiece.model",
+    "tokenizer/tokenizer.json|tokenizer/merges.txt|tokenizer/spiece.model",
 )
+_SCHEDULER = "scheduler/scheduler_config.json"
+_TEXT_ENCODER = ModelPlace(("text_encoder",), TRANSFORMERS_STEM)
+_UNET, _VAE = ModelPlace(("unet",)), ModelPlace(("vae",))
+_SVD_FILES = HubFiles(
+    (_UNET, _VAE, ModelPlace(("image_encoder",), TRANSFORMERS_STEM)),
+    ("feature_extractor/*", "scheduler/*", "model_index.json"),
+    (_SCHEDULER,),
+)
+_SD15_FILES = HubFiles(
+    (_UNET, _VAE, _TEXT_ENCODER), ("tokenizer/*", "scheduler/*", "model_index.json"), (_SCHEDULER, *_TOKENIZER)
+)
+_WAN_FILES = HubFiles(
+    (
+        ModelPlace(("transformer",), if_listed=True),
+        ModelPlace(("transformer_2",), if_listed=True),
+        _VAE,
+        _TEXT_ENCODER,
+    ),
+    ("tokenizer/*", "scheduler/*", "model_index.json"),
+    ("model_index.json", _SCHEDULER, *_TOKENIZER),
+)
+_IP_ADAPTER = "models/ip-adapter_sd15.safetensors"
+_IP_ADAPTER_FILES = HubFiles(
+    (ModelPlace(("models/image_encoder",), TRANSFORMERS_STEM),), (_IP_ADAPTER,), (_IP_ADAPTER,)
+)
+_ONE_MODEL = HubFiles((ModelPlace(),))
 _ROWS = (
     GeneratorSpec(
         name="bundled",
         summary="small, in the package: runs on a CPU with no download; trained on procedural scenes only",
-        parts={"base": Part("--base", IN_PACKAGE, (), "Apache-2.0")},
+        parts={"base": Part("--base", IN_PACKAGE, HubFiles(), "Apache-2.0")},
         vram="none needed",
         frame_rule="any number; windows of 8",
         window=8,
@@ -116,7 +128,7 @@ _ROWS = (
             "controlnet": Part(
                 "--controlnet",
                 "CiaraRowles/temporal-controlnet-depth-svd-v1",
-                (*_model(""), *_model("controlnet")),
+                HubFiles((ModelPlace(("controlnet", "")),)),
                 "not stated",
             ),
         },
@@ -136,17 +148,17 @@ _ROWS = (
             "base": Part(
                 "--base",
                 "stable-diffusion-v1-5/stable-diffusion-v1-5",
-                (*_model("unet"), *_model("vae"), *_TEXT),
+                _SD15_FILES,
                 "CreativeML OpenRAIL-M",
             ),
             "motion_adapter": Part(
-                "--motion-adapter", "guoyww/animatediff-motion-adapter-v1-5-3", _model(""), "Apache-2.0"
+                "--motion-adapter", "guoyww/animatediff-motion-adapter-v1-5-3", _ONE_MODEL, "Apache-2.0"
             ),
-            "controlnet": Part("--controlnet", "lllyasviel/control_v11f1p_sd15_depth", _model(""), "OpenRAIL"),
+            "controlnet": Part("--controlnet", "lllyasviel/control_v11f1p_sd15_depth", _ONE_MODEL, "OpenRAIL"),
             "ip_adapter": Part(
                 "--ip-adapter",
                 "h94/IP-Adapter",
-                ("models/ip-adapter_sd15.safetensors", *_model("models/image_encoder", "model")),
+                _IP_ADAPTER_FILES,
                 "Apache-2.0",
                 optional=True,
             ),
@@ -170,7 +182,7 @@ _ROWS = (
             "base": Part(
                 "--base",
                 "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
-                (*_model("transformer"), *_model("transformer_2"), *_model("vae"), *_TEXT),
+                _WAN_FILES,
                 "Apache-2.0",
             )
         },

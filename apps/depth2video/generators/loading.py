@@ -10,7 +10,7 @@ from pathlib import Path
 from depth2video.generators.catalogue import GENERATORS, SMALL_FOLDER, Part
 from depth2video.generators.interface import Generator, Offload
 from depth_engine.checks import known_name
-from depth_engine.models.loading import PICKLES, fetch
+from depth_engine.models.hub import fetch, is_hub_id
 
 
 def find_parts(name: str, named: Mapping[str, str | None], *, optional: tuple[str, ...] = ()) -> dict[str, Path]:
@@ -23,7 +23,7 @@ def find_parts(name: str, named: Mapping[str, str | None], *, optional: tuple[st
 
     Raises:
         FileNotFoundError: No such folder, or a hub id that can't be fetched; says which command fetches it elsewhere.
-        ValueError: A folder holds no safetensors.
+        ValueError: A folder lacks a file that is needed, or has the weights as a pickle alone.
     """
     if name == "bundled":
         return {"base": small_folder(named.get("base"))}
@@ -33,11 +33,10 @@ def find_parts(name: str, named: Mapping[str, str | None], *, optional: tuple[st
         if given is None and part.optional and part_name not in optional:
             continue
         folder = _find_part(part, given or part.hub_id)
-        weights = [path for path in folder.rglob("*.safetensors")]
-        if not weights:
-            pickles = next((path.name for pattern in PICKLES for path in folder.rglob(pattern)), None)
-            instead = f", only {pickles}: pickles are not loaded" if pickles else ""
-            raise ValueError(f"{part.option}: {folder} holds no .safetensors{instead}")
+        try:
+            part.files.check(folder)
+        except ValueError as error:
+            raise ValueError(f"{part.option}: {str(error).removeprefix('model: ')}") from error
         folders[part_name] = folder
     return folders
 
@@ -58,12 +57,9 @@ def small_folder(given: str | None) -> Path:
 def _find_part(part: Part, given: str) -> Path:
     if Path(given).is_dir():
         return Path(given)
-    if given.count("/") != 1 or given.startswith((".", "/", "~")) or Path(given).parent.is_dir():
+    if not is_hub_id(given):
         raise FileNotFoundError(f"{part.option}: no such folder: {given}")
-    try:
-        return fetch(given, part.files)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{part.option}: {str(error).removeprefix('model: ')}") from error
+    return fetch(given, part.files, check=part.files.check, argument=part.option)
 
 
 def weights_identity(folders: Mapping[str, Path]) -> dict[str, str]:
@@ -114,7 +110,7 @@ def load_generator(
     if name == "wan-vace" and dtype == "auto" and chosen.type == "cuda":
         dtype = "bfloat16"
     number = choose_dtype(dtype, chosen)
-    from depth2video.generators.pipelines import quiet_libraries
+    from depth_engine.models.loading import quiet_libraries
 
     with quiet_libraries():
         if name == "animatediff":

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from depth_engine.models.loading import check_no_faults
+from depth_engine.models.weight_files import TRANSFORMERS_STEM, WEIGHTS_STEM, find_weights
 from depth_engine.plain_data import read_json
 
 if TYPE_CHECKING:
@@ -34,10 +34,12 @@ def load_part(part_class: Any, folder: Path, subfolder: str = "", *, dtype: torc
     at = folder / subfolder
     if not (at / "config.json").is_file():
         raise ValueError(f"model: {at / 'config.json'} is missing; give a folder as diffusers saves it")
+    stem = WEIGHTS_STEM if _is_diffusers(part_class) else TRANSFORMERS_STEM
     try:
         model, found = part_class.from_pretrained(
             folder,
             subfolder=subfolder or None if _is_diffusers(part_class) else subfolder,
+            variant=find_weights(at, stem).variant,
             use_safetensors=True,
             local_files_only=True,
             torch_dtype=dtype,
@@ -55,26 +57,6 @@ def load_part(part_class: Any, folder: Path, subfolder: str = "", *, dtype: torc
 
 def _is_diffusers(part_class: Any) -> bool:
     return part_class.__module__.startswith("diffusers.")
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """No progress bars and advice of diffusers and transformers meanwhile: what matters is raised here."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    levels = [(library, library.get_verbosity()) for library in (of_diffusers, of_transformers)]
-    showed_bars = of_transformers.is_progress_bar_enabled()
-    for library, _ in levels:
-        library.set_verbosity_error()
-    of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, level in levels:
-            library.set_verbosity(level)
-        if showed_bars:
-            of_transformers.enable_progress_bar()
 
 
 def listed_parts(folder: Path) -> set[str]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from depth_engine.models.loading import CheckpointFiles, check_no_faults, model_sha256, weight_files
+from depth_engine.models.loading import CheckpointFiles, check_no_faults, model_sha256, quiet_libraries, read_tensors
+from depth_engine.models.weight_files import TRANSFORMERS_STEM
 from depth_engine.plain_data import read_json
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _zero_image_embedding(folder: Path, mean: Tensor, std: Tensor) -> Tensor:
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
-    weights = model_sha256(folder, "model")
+    weights = model_sha256(folder, TRANSFORMERS_STEM)
     key = hashlib.sha256(f"{weights} {mean.tolist()} {std.tolist()}".encode()).hexdigest()
     cached = cache_folder() / "zero_image_embedding" / f"{key}.safetensors"
     with suppress(OSError, SafetensorError, KeyError):  # absent, or cut short by a full disk: computed anew
@@ -133,18 +134,18 @@ def _normalization(base: Path) -> tuple[Tensor, Tensor]:
 
 
 def _load_clip(folder: Path, dtype: torch.dtype, device: torch.device) -> CLIPVisionModelWithProjection:
-    from safetensors import SafetensorError
-    from transformers import CLIPVisionModelWithProjection
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    weight_files(folder, "model")  # refuses a pickle by name
-    try:
+    # The tensors are handed over: which of a folder's files hold them is known in one place, here.
+    with quiet_libraries():
         loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+            None,
+            config=CLIPVisionConfig.from_pretrained(folder, local_files_only=True),
+            state_dict=read_tensors(folder, TRANSFORMERS_STEM),
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    except SafetensorError as error:
-        raise ValueError(
-            f"model: {weight_files(folder, 'model')[0]} is not a whole safetensors file ({error})"
-        ) from error
     model, info = loaded
     faults = [f"{key} is missing" for key in sorted(info["missing_keys"])]
     # Checkpoints from before transformers 4.31 carry position ids, a constant.

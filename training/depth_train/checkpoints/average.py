@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from depth_engine.models.loading import WEIGHTS_STEM, CheckpointFiles, resolve_checkpoint, weight_files
+from depth_engine.models.loading import CheckpointFiles, resolve_checkpoint
+from depth_engine.models.weight_files import WEIGHTS_STEM, weight_files
 from depth_engine.plain_data import read_json
 from depth_engine.runs.atomic import part_path, publish, refuse_existing
 from depth_train.checkpoints.state import STATE_FOLDER

@@ -14,7 +14,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 
-from depth_engine.models.loading import WEIGHTS_STEM, CheckpointFiles
+from depth_engine.models.loading import CheckpointFiles
+from depth_engine.models.weight_files import WEIGHTS_STEM
 from depth_train.checkpoints.state import STATE_FOLDER
 from depth_train.config import TrainConfig
 from depth_train.tasks.start import checkpoint_spec
