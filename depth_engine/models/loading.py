@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from depth_engine.checks import known_name
 from depth_engine.models.catalogue import BUNDLED_FOLDER, KNOWN
@@ -119,16 +119,16 @@ def resolve_checkpoint(
     else:
         folder = _folder_or_hub(name, "model", KNOWN, _ALL_FILES if base is None else _UNET_FILES, check)
     check(folder)
-    spec = spec or _own_spec(folder)
+    expected = spec or _own_spec(folder)
     base_folder = folder
     if base is not None:
 
         def check_base(path: Path) -> None:
-            _check_base(path, folder, spec)
+            _check_base(path, folder, expected)
 
         base_folder = _folder_or_hub(base, "base", (), _BASE_FILES, check_base)
         check_base(base_folder)
-    return CheckpointFiles(name=text, spec=spec, unet=_UNET.find(folder), base=base_folder, **names)
+    return CheckpointFiles(name=text, spec=expected, unet=_UNET.find(folder), base=base_folder, **names)
 
 
 def _folder_or_hub(
@@ -234,12 +234,18 @@ def load_model(model_class: type[Model], folder: Path, dtype: torch.dtype, devic
     return model.eval().requires_grad_(False)
 
 
-def read_tensors(folder: Path, stem: str) -> dict[str, torch.Tensor]:
-    """All tensors of a model's weight files, by name.
+def load_transformer(model_class: type, folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """Load a model of transformers as that library does, names of its older versions included.
+
+    The tensors are handed over: which of a folder's files hold them is known in one place, here.
 
     Args:
+        model_class: Its class.
         folder: The model's own folder.
-        stem: `WEIGHTS_STEM` or `TRANSFORMERS_STEM`.
+        dtype: To compute in.
+
+    Returns:
+        The model, and what the library tells of keys that are missing, surplus or misshapen: the caller judges.
 
     Raises:
         ValueError: A file is missing or can't be read.
@@ -248,12 +254,21 @@ def read_tensors(folder: Path, stem: str) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     tensors = {}
-    for path in weight_files(folder, stem):
+    for path in weight_files(folder, TRANSFORMERS_STEM):
         try:
             tensors |= load_file(path)
         except SafetensorError as error:
             raise ValueError(f"model: {path} is not a whole safetensors file ({error})") from error
-    return tensors
+    own: Any = model_class
+    with quiet_libraries():
+        return own.from_pretrained(
+            None,
+            config=own.config_class.from_pretrained(folder, local_files_only=True),
+            state_dict=tensors,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
 
 
 @contextmanager

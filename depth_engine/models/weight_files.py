@@ -159,7 +159,6 @@ def _indices(stem: str, variant: str) -> list[str]:
     return [
         f"{stem}.safetensors.index.{variant}.json",
         f"{stem}.safetensors.{variant}.index.json",
-        f"{stem}.{variant}.safetensors.index.json",
     ]
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depth_engine.models.loading import check_no_faults
-from depth_engine.models.weight_files import TRANSFORMERS_STEM, WEIGHTS_STEM, find_weights
+from depth_engine.models.loading import check_no_faults, load_transformer
+from depth_engine.models.weight_files import WEIGHTS_STEM, find_weights
 from depth_engine.plain_data import read_json
 
 if TYPE_CHECKING:
@@ -34,17 +34,19 @@ def load_part(part_class: Any, folder: Path, subfolder: str = "", *, dtype: torc
     at = folder / subfolder
     if not (at / "config.json").is_file():
         raise ValueError(f"model: {at / 'config.json'} is missing; give a folder as diffusers saves it")
-    stem = WEIGHTS_STEM if _is_diffusers(part_class) else TRANSFORMERS_STEM
     try:
-        model, found = part_class.from_pretrained(
-            folder,
-            subfolder=subfolder or None if _is_diffusers(part_class) else subfolder,
-            variant=find_weights(at, stem).variant,
-            use_safetensors=True,
-            local_files_only=True,
-            torch_dtype=dtype,
-            output_loading_info=True,
-        )
+        if not part_class.__module__.startswith("diffusers."):
+            model, found = load_transformer(part_class, at, dtype)
+        else:
+            model, found = part_class.from_pretrained(
+                folder,
+                subfolder=subfolder or None,
+                variant=find_weights(at, WEIGHTS_STEM).variant,
+                use_safetensors=True,
+                local_files_only=True,
+                torch_dtype=dtype,
+                output_loading_info=True,
+            )
     except OSError as error:
         raise ValueError(f"model: {at} can't be loaded ({' '.join(str(error).split())})") from error
     faults = [f"{key} is missing" for key in found["missing_keys"]]
@@ -53,10 +55,6 @@ def load_part(part_class: Any, folder: Path, subfolder: str = "", *, dtype: torc
     ]
     check_no_faults(at, sorted(faults))
     return model.eval().requires_grad_(False)
-
-
-def _is_diffusers(part_class: Any) -> bool:
-    return part_class.__module__.startswith("diffusers.")
 
 
 def listed_parts(folder: Path) -> set[str]:

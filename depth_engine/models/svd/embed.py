@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from depth_engine.models.loading import CheckpointFiles, check_no_faults, model_sha256, quiet_libraries, read_tensors
+from depth_engine.models.loading import CheckpointFiles, check_no_faults, load_transformer, model_sha256
 from depth_engine.models.weight_files import TRANSFORMERS_STEM
 from depth_engine.plain_data import read_json
 
@@ -134,19 +134,9 @@ def _normalization(base: Path) -> tuple[Tensor, Tensor]:
 
 
 def _load_clip(folder: Path, dtype: torch.dtype, device: torch.device) -> CLIPVisionModelWithProjection:
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import CLIPVisionModelWithProjection
 
-    # The tensors are handed over: which of a folder's files hold them is known in one place, here.
-    with quiet_libraries():
-        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
-            None,
-            config=CLIPVisionConfig.from_pretrained(folder, local_files_only=True),
-            state_dict=read_tensors(folder, TRANSFORMERS_STEM),
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    model, info = loaded
+    model, info = load_transformer(CLIPVisionModelWithProjection, folder, dtype)
     faults = [f"{key} is missing" for key in sorted(info["missing_keys"])]
     # Checkpoints from before transformers 4.31 carry position ids, a constant.
     faults += [f"{key} is surplus" for key in sorted(info["unexpected_keys"]) if not key.endswith("position_ids")]
