@@ -31,6 +31,8 @@ def hub(svd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     with serve({"somebody/svd": svd, SVD_XT: svd, CHRONODEPTH: unet}) as served:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, served.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
         yield served
 
@@ -96,7 +98,9 @@ def test_a_repository_in_half_precision_alone(hub: LocalHub, svd_folder: Path, t
 def test_offline_the_line_says_how_to_fetch(hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half_cached(tmp_path, SVD_XT, hub.repositories[SVD_XT], "vae/config.json", "scheduler/scheduler_config.json")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match="model: jhshao/ChronoDepth-v1 is not in the local cache .* hf download"):
+    with pytest.raises(
+        FileNotFoundError, match="model: jhshao/ChronoDepth-v1 is not in the local cache .* hf download"
+    ):
         resolve_checkpoint("chronodepth")
     unet = hub.repositories[CHRONODEPTH] / "unet"
     lacking = rf"base: {SVD_XT} is not whole in the local cache .*image_encoder/config.json.* run: hf download {SVD_XT}"

@@ -25,7 +25,8 @@ def test_shards(svd_folder: Path, tmp_path: Path, variant: str, index: int) -> N
     folder = Path(shutil.copytree(svd_folder, tmp_path / "sharded"))
     shard(folder, variant, index)
     assert not model_files(folder)
-    np.testing.assert_array_equal(depth(folder), depth(svd_folder))
+    # Where a tensor begins in its file changes the last bits of what is computed with it.
+    np.testing.assert_allclose(depth(folder), depth(svd_folder), atol=5e-6)
 
 
 def test_fp16_names_alone(svd_folder: Path, tmp_path: Path) -> None:
