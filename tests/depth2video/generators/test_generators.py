@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from depth2video.generators.loading import find_parts, load_generator, weights_i
 from depth2video.plan.choices import check_device, check_request, choose_size, choose_windows, find_generator
 
 from tests.depth2video.conftest import moving_control
+from tests.variants import model_files, rename_fp16, shard
 
 WORDS = Request(prompt="a red fox")
 
@@ -151,8 +153,10 @@ def test_parts_are_found_or_the_command_that_fetches_them_is_told(
         find_parts("animatediff", {**named, "controlnet": "me/mine@v2"})
     with pytest.raises(FileNotFoundError, match="--base: no such folder: ./nowhere"):
         find_parts("animatediff", {**named, "base": "./nowhere"})
-    (tmp_path / "model.ckpt").touch()
-    with pytest.raises(ValueError, match="holds no .safetensors, only model.ckpt: pickles are not loaded"):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").touch()
+    (tmp_path / "unet" / "diffusion_pytorch_model.bin").touch()
+    with pytest.raises(ValueError, match="--base: .*diffusion_pytorch_model.bin is a pickle, which can run code"):
         find_parts("animatediff", {**named, "base": str(tmp_path)})
 
 
@@ -191,6 +195,56 @@ def test_a_generator_is_loaded_by_its_name(name: str, all_folders: dict[str, dic
     pieces = list(generator.generate(iter(control), request, state=None))
     made = np.concatenate([piece.frames for piece in pieces])
     assert made.shape == (9, 64, 64, 3) and made.dtype == np.uint8
+
+
+@pytest.mark.parametrize("names", ["fp16", "shards", "fp16 shards"])
+@pytest.mark.parametrize("name", ["svd", "animatediff", "wan-vace"])
+def test_weights_under_other_names_are_found_and_loaded(
+    name: str, names: str, all_folders: dict[str, dict[str, Path]], animatediff_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folders = dict(animatediff_folders if name == "animatediff" else all_folders[name])
+    for part, folder in folders.items():
+        folders[part] = Path(shutil.copytree(folder, tmp_path / part))
+        if "shards" in names:
+            shard(folders[part], "fp16" if "fp16" in names else "")
+        else:
+            rename_fp16(folders[part])
+        assert not model_files(folders[part])
+    found = find_parts(name, {part: str(folder) for part, folder in folders.items()})
+    assert found == folders
+    control = moving_control(5, 64, 64)
+    image = None if name == "wan-vace" else control[0]
+    generator = load_generator(name, found, window=5, stride=4, device="cpu", dtype="float32")
+    (piece,) = generator.generate(iter(control), replace(WORDS, steps=1, image=image), state=None)
+    assert piece.frames.shape == (5, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "file"),
+    [
+        ("svd", "base", "image_encoder/model.safetensors"),
+        ("svd", "controlnet", "diffusion_pytorch_model.safetensors"),
+        ("animatediff", "base", "text_encoder/model.safetensors"),
+        ("animatediff", "base", "tokenizer/"),
+        ("animatediff", "ip_adapter", "models/image_encoder/model.safetensors"),
+        ("wan-vace", "base", "transformer/diffusion_pytorch_model.safetensors"),
+        ("wan-vace", "base", "scheduler/scheduler_config.json"),
+    ],
+)
+def test_a_missing_file_is_told_before_anything_loads(
+    name: str,
+    part: str,
+    file: str,
+    all_folders: dict[str, dict[str, Path]],
+    animatediff_folders: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    folders = dict(animatediff_folders if name == "animatediff" else all_folders[name])
+    folders[part] = Path(shutil.copytree(folders[part], tmp_path / "part"))
+    shutil.rmtree(folders[part] / file) if file.endswith("/") else (folders[part] / file).unlink()
+    option = f"--{part.replace('_', '-')}"
+    with pytest.raises(ValueError, match=rf"{option}: .*({Path(file).name}).* is missing in .*/part"):
+        find_parts(name, {part: str(folder) for part, folder in folders.items()})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="offloading needs a GPU")
