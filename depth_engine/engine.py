@@ -181,7 +181,7 @@ class DepthEngine:
         if isinstance(source, (str, Path)):
             from depth_engine.video.read import probe, read_frames
 
-            rate = float(probe(source).fps)
+            rate = float(probe(source, fps).fps)
             rate = min(rate, fps or rate)
             frames: Iterable = _note_times(
                 read_frames(source, start_s=start_s, end_s=end_s, fps=fps, max_frames=max_frames), times_s

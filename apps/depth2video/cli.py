@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from depth_engine.cli.group import OneLineGroup, told
+from depth_engine.cli.group import OneLineGroup, show_notes, told
 from depth_engine.cli.options import clip_options, depth_options, depth_request, options, taken
 
 _PATH = click.Path(path_type=Path)
@@ -149,12 +149,12 @@ def _run(plan: Any, quiet: bool, debug: bool, what: str) -> None:
     """Run a plan with progress, and say what came of it."""
     from depth_engine.cli.progress import frame_progress
 
+    show_notes(plan.info.notes, quiet=quiet)
     total = plan.job.expected_frames(plan.info)
     with told(debug, 1), frame_progress(total, quiet=quiet) as begin:
         outputs, notes = plan.run(begin("depth"), begin(what))
+    show_notes(notes, quiet=quiet)
     if not quiet:
-        for note in notes:
-            click.echo(f"note: {note}")
         click.echo(f"{plan.job.output}: {', '.join(path.name for path in outputs[1:])} beside it")
 
 

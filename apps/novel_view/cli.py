@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from depth_engine.cli.group import OneLineGroup, told
-from depth_engine.cli.options import clip_options, depth_options, depth_request, options, taken
+from depth_engine.cli.group import OneLineGroup, show_notes, told
+from depth_engine.cli.options import clip_options, depth_options, depth_request, options, refuse_unused, taken
 from novel_view.scene_commands import export, nerf, poses
 
 _OUTPUT = click.Path(path_type=Path)
@@ -56,8 +56,13 @@ def main() -> None:
 def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Show INPUT from a moving camera."""
     with told(debug, 2):
+        from novel_view.paths import ONE_WAY, PATHS
         from novel_view.views.render_command import fov_of, plan_render
 
+        if given["path"] != "stabilize":
+            refuse_unused(["smooth"], "only applies to --path stabilize")
+        if given["path"] in PATHS and given["path"] not in ONE_WAY:
+            refuse_unused(["easing"], f"only applies to one-way moves: --path {', '.join(ONE_WAY)}")
         job, depth = _job(source, given), depth_request(given)
         given["fov"] = fov_of(job, given.pop("fov"), given.pop("focal"))
         plan = plan_render(job, depth=depth, **given)
@@ -108,12 +113,12 @@ def _run(plan: Any, quiet: bool, debug: bool) -> None:
     """Run a plan with progress, and say what came of it."""
     from depth_engine.cli.progress import frame_progress
 
+    show_notes(plan.info.notes, quiet=quiet)
     total = plan.job.expected_frames(plan.info)
     with told(debug, 1), frame_progress(total, quiet=quiet) as begin:
         outputs, notes = plan.run(begin("depth"), begin("views"))
+    show_notes(notes, quiet=quiet)
     if not quiet:
-        for note in notes:
-            click.echo(f"note: {note}")
         click.echo(f"{plan.job.output}: {', '.join(path.name for path in outputs[1:])} beside it")
 
 

@@ -168,6 +168,7 @@ _PATHS: dict[str, Callable[[NamedPath, float], View]] = {
     "handheld": _handheld,
 }
 PATHS = tuple(_PATHS)
+ONE_WAY = ("dolly", "zoom", "dolly-zoom")  # what `easing` applies to
 
 
 def stabilized(world_from_camera: np.ndarray, times_s: np.ndarray, smooth_s: float) -> Path:

@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 
-from depth_engine.cli.group import told
-from depth_engine.cli.options import clip_options, depth_options, depth_request, options, taken
+from depth_engine.cli.group import show_notes, told
+from depth_engine.cli.options import clip_options, depth_options, depth_request, options, refuse_unused, taken
 
 _PATH = click.Path(path_type=Path)
 _FINDING = ("method", "fov", "match_every", "near", "far")
+_OF_TRAINING = {"iterations", "small", "use_depth", "evaluate", "path", "amplitude", "period", "device", "overwrite"}
 _WRITING = ("every", "size", "depth_format", "eval_every", "masks", "sharpen", "cloud_points")
 
 
@@ -101,14 +102,18 @@ def nerf(source: str, quiet: bool, debug: bool, output: Path, resume: bool, **gi
     with told(debug, 2):
         from novel_view.scene_plans import plan_nerf
 
+        folder = Path(source)
+        made = not (folder / "transforms.json").exists()
+        if not made:
+            refuse_unused(given.keys() - _OF_TRAINING, f"only applies to a clip; {source} is a data set already")
+        if given["path"] == "clip" or given["path"].lower().endswith(".json"):
+            refuse_unused(["amplitude", "period"], f"only applies to a path by its name, not to --path {given['path']}")
         chosen = {
             **_taken(given, ("iterations", "small", "use_depth", "evaluate", "path", "amplitude", "period")),
             "device": given["device"],
             "overwrite": given["overwrite"],
             "resume": resume,
         }
-        folder = Path(source)
-        made = not (folder / "transforms.json").exists()
         data = _export_plan(source, given, output.with_name(f"{output.name}.dataset")) if made else folder
         plan = plan_nerf(data, output, **chosen)
     result = _trained(plan, quiet, debug)
@@ -127,6 +132,9 @@ def _export_plan(source: str, given: dict[str, Any], output: Path) -> Any:
     from novel_view.nerf.dataset import DatasetOptions
     from novel_view.scene_plans import plan_export
 
+    if given["poses"] is not None:
+        refuse_unused(["method", "match_every"], "only applies where cameras are found; --poses gives them")
+
     depth = depth_request(given)
     writing = _taken(given, _WRITING)
     options = DatasetOptions(side_px=writing.pop("size"), **writing)
@@ -142,15 +150,18 @@ def _taken(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 def _shown(job: Any, run: Callable, quiet: bool, debug: bool) -> Any:
     """Run with a bar for each stage."""
-    from depth_engine.video.read import probe
-
+    with told(debug, 1):
+        info = job.info()
+        show_notes(info.notes, quiet=quiet)
+        total = job.expected_frames(info)
     with told(debug, 1), _bars(quiet) as show:
-        total = job.expected_frames(probe(job.source))
         return run(lambda stage: lambda done: show(stage, done, total))
 
 
 def _trained(plan: Any, quiet: bool, debug: bool) -> Any:
     """Run `nerf` with a bar for each stage: frames of the clip, steps of the training, pictures."""
+    if not isinstance(plan.data, Path):
+        show_notes(plan.data.job.info().notes, quiet=quiet)
     with told(debug, 1), _bars(quiet) as show:
         return plan.run(lambda stage: lambda done: show(stage, done, None), show)
 
@@ -183,7 +194,6 @@ def _described(dataset: Any) -> list[str]:
 
 
 def _say(notes: tuple[str, ...], lines: list[str]) -> None:
-    for note in notes:
-        click.echo(f"note: {note}")
+    show_notes(notes, quiet=False)
     for line in lines:
         click.echo(line)

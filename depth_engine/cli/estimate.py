@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from depth_engine.checks import known_name
+from depth_engine.cli.group import show_notes
 from depth_engine.cli.progress import frame_progress
 from depth_engine.depth.formats import DEPTH_FORMATS
 from depth_engine.errors import one_line
@@ -40,6 +41,7 @@ class Plan:
     infos: list[VideoInfo]
     method: EngineMethod
     piped: Path | None
+    notes: tuple[str, ...]
 
     @property
     def settings(self) -> RunSettings:
@@ -57,6 +59,7 @@ class Plan:
     def run(self, engine: DepthEngine, *, quiet: bool, trace: Callable[[], None]) -> int:
         """Run every job; one that fails does not stop the others. Returns how many failed."""
         failures = 0
+        show_notes(self._all_notes(), quiet=quiet)
         for job, info in zip(self.jobs, self.infos, strict=True):
             try:
                 with frame_progress(job.expected_frames(info), quiet=quiet) as begin:
@@ -75,6 +78,16 @@ class Plan:
                     click.echo(f"{job.source}: {', '.join(path.name for path in outputs)} in {job.folder}")
         return failures
 
+    def _all_notes(self) -> list[str]:
+        """Those of the options, and of each clip."""
+        several = len(self.jobs) > 1
+        of_clips = [
+            f"{job.source}: {note}" if several else note
+            for job, info in zip(self.jobs, self.infos, strict=True)
+            for note in info.notes
+        ]
+        return [*self.notes, *of_clips]
+
     def close(self) -> None:
         """Delete what was kept of a pipe, and folders in which nothing came to lie."""
         for job in self.jobs:
@@ -85,6 +98,7 @@ class Plan:
 
     def dry_run(self, engine: DepthEngine) -> int:
         """Print what a run would take, from two short windows run for real."""
+        show_notes(self._all_notes(), quiet=False)
         for job, info in zip(self.jobs, self.infos, strict=True):
             frames = job.expected_frames(info)
             per_window_s, size = _warm_up(engine, job, self.settings)
@@ -126,16 +140,16 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     chosen = {name: options[name] for name in names}
     settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
     method = EngineMethod(files, settings, options["shots"], options["device"], options["dtype"])
+    notes: list[str] = []
     if files.spec.start == "zero" and settings.steps > files.spec.steps:
-        click.echo(
-            f"note: {files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training"
-        )
+        notes.append(f"{files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training")
     if "-" in inputs and options["resume"]:
         raise ValueError("--resume: - is a pipe, which can't be read again; save it to a file and give that")
     piped = _from_pipe() if "-" in inputs else None
     try:
-        jobs = _jobs([piped if piped and source == "-" else source for source in inputs], formats, options)
-        plan = Plan(jobs, [check_source(job) for job in jobs], method, piped)
+        sources, left_out = expand_inputs([piped if piped and source == "-" else source for source in inputs])
+        jobs = _jobs(sources, formats, options)
+        plan = Plan(jobs, [check_source(job) for job in jobs], method, piped, (*notes, *left_out))
         for job, info in zip(plan.jobs, plan.infos, strict=True) if not dry_run else ():
             check_job(job, plan.identity(job, info))
     except BaseException:
@@ -145,9 +159,8 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
     return plan
 
 
-def _jobs(inputs: Sequence[str | Path], formats: tuple[str, ...], options: dict[str, Any]) -> list[DepthJob]:
+def _jobs(sources: Sequence[str | Path], formats: tuple[str, ...], options: dict[str, Any]) -> list[DepthJob]:
     """One job per clip."""
-    sources = expand_inputs(inputs)
     return [
         DepthJob(
             source,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +39,12 @@ def fail(line: BaseException | str, code: int) -> NoReturn:
     """Tell one line and exit."""
     click.echo(f"{Path(sys.argv[0]).stem}: {one_line(line)}", err=True)
     sys.exit(code)
+
+
+def show_notes(notes: Iterable[str], *, quiet: bool) -> None:
+    """Print what a user should know, each sentence once; nothing with `--quiet`."""
+    for note in dict.fromkeys(notes) if not quiet else ():
+        click.echo(f"note: {note}")
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+FPS_HELP = "Reduce to this frame rate; of images: their rate.  [default of images: 24]"
 CLIP_FIELDS = {"start": "start_s", "end": "end_s", "fps": "fps", "max_frames": "max_frames"}
 
 _OPTIONS: tuple[tuple[str, Any, str], ...] = (
@@ -44,13 +46,30 @@ def clip_options(*, resume: bool = True) -> Callable[[Callable], Callable]:
         click.argument("source", metavar="INPUT"),
         click.option("--start", type=float, help="Start of the part to take, seconds."),
         click.option("--end", type=float, help="End of the part to take, seconds."),
-        click.option("--fps", type=float, help="Reduce to this frame rate."),
+        click.option("--fps", type=float, help=FPS_HELP),
         click.option("--max-frames", type=int, help="Take this many frames at the most."),
         click.option("--overwrite", is_flag=True, help="Replace results that exist."),
         *([going_on] if resume else []),
         click.option("--quiet", is_flag=True, help="No progress bar, no summary."),
         click.option("--debug", is_flag=True, help="Show tracebacks."),
     )
+
+
+def refuse_unused(names: Iterable[str], why: str) -> None:
+    """Refuse options of the running command that were typed and would have no effect.
+
+    Args:
+        names: Of the command's arguments.
+        why: Goes on after "--option: ".
+
+    Raises:
+        ValueError: Names the first of them.
+    """
+    running, wanted = click.get_current_context(), set(names)
+    for option in running.command.params:
+        source = running.get_parameter_source(option.name or "")
+        if option.name in wanted and source is ParameterSource.COMMANDLINE:
+            raise ValueError(f"{option.opts[0]}: {why}")
 
 
 def taken(given: dict[str, Any]) -> dict[str, Any]:

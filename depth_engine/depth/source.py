@@ -16,7 +16,7 @@ from depth_engine.checks import known_name
 from depth_engine.depth.depth_video import find_depth_file
 from depth_engine.depth.formats import iter_depth, split_depth_path
 from depth_engine.depth.sidecar import DEPTH_KINDS, read_sidecar, sidecar_path
-from depth_engine.video.image_sequence import natural_key
+from depth_engine.video.sequence_files import natural_key
 
 # Names under which other tools keep the array: Video Depth Anything, DepthCrafter, and what they call it elsewhere.
 _NPZ_NAMES = ("depths", "depth", "disparity", "disparities")

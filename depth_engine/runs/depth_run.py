@@ -22,6 +22,7 @@ from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Job, Progress, ResumableRun, Seen, Source, plain
 from depth_engine.settings import RunSettings
 from depth_engine.video.probe import VideoInfo
+from depth_engine.video.sequence_files import is_pattern
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -341,9 +342,7 @@ def output_folders(sources: Sequence[str | Path], folder: Path) -> list[Path]:
     for source in sources:
         path = Path(source)
         # A pattern such as frames/%05d.png is named after its folder.
-        stem = (
-            path.parent.name if "%" in path.name and not path.exists() else path.stem if path.is_file() else path.name
-        )
+        stem = path.parent.name if is_pattern(path) else path.stem if path.is_file() else path.name
         target = folder / (stem or Path(source).resolve().name or "clip")
         if path.is_dir() and target.resolve() == path.resolve():
             raise ValueError(f"output: {source} would hold both the source and its results; give another -o")

@@ -35,7 +35,6 @@ from depth_engine.runs.lock import only_run
 from depth_engine.runs.pieces import PIECE_FILES, Piece, PieceStore, gathered
 from depth_engine.video.frame import Frame
 from depth_engine.video.probe import DecodeError, VideoInfo
-from depth_engine.video.read import probe
 from depth_engine.video.take import TAKE_FIELDS, Take
 from depth_engine.video.write import VideoWriter
 
@@ -212,7 +211,7 @@ class ResumableRun(ABC):
 
     def __init__(self, job: Job, identity: Mapping[str, Any], on_frames: Progress) -> None:
         self.job, self.identity, self.on_frames = job, dict(identity), on_frames
-        self.info: VideoInfo = probe(job.source)
+        self.info: VideoInfo = job.info()
         self.times_s: list[float] = []
         self.change: list[float] = []
         self._previous: np.ndarray | None = None

@@ -30,20 +30,25 @@ from depth_engine.video.ffmpeg_process import (
     split_log_line,
 )
 from depth_engine.video.frame import Frame
-from depth_engine.video.image_sequence import (
+from depth_engine.video.image_sequence import probe_images, read_image
+from depth_engine.video.probe import DecodeError, VideoError, VideoInfo, as_frame_rate, has_tone_mapping, probe_file
+from depth_engine.video.sequence_files import (
     IMAGE_SUFFIXES,
-    SEQUENCE_FPS,
+    ImageFiles,
+    files_of_folder,
+    files_of_pattern,
     is_pattern,
     list_images,
-    list_pattern,
     natural_key,
-    probe_images,
-    read_image,
+    skipped,
 )
-from depth_engine.video.probe import DecodeError, VideoError, VideoInfo, as_frame_rate, has_tone_mapping, probe_file
 
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .mov .mkv .webm .avi .m4v .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv .3gp .mxf .gif .y4m .h264 .hevc".split()
+    (
+        ".mp4 .mov .mkv .webm .avi .m4v .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv .3gp .mxf .gif .y4m .h264 .hevc "
+        ".3g2 .264 .265 .h265 .amv .apng .asf .av1 .divx .dv .dvr-ms .f4v .ivf .m1v .m2t .m2v .mjpeg .mjpg .mk3d .mod "
+        ".mp4v .mpe .mpv .mxg .nut .obu .ogg .ogm .qt .rm .rmvb .tod .trp .vc1 .vob .vro .wtv .xvid .yuv4mpeg"
+    ).split()
 )
 # Containers whose index lets ffmpeg start at any time and still know where it is.
 _SEEKABLE = ("mov,", "matroska,")
@@ -62,17 +67,21 @@ _DECODED_FRAME = re.compile(r"^decoder -> .*?pts:(-?\d+)")
 _Payload = TypeVar("_Payload")
 
 
-def probe(source: str | Path) -> VideoInfo:
+def probe(source: str | Path, sequence_fps: Fraction | float | None = None) -> VideoInfo:
     """What a source is: a video file, a folder of images, an image, or a pattern such as `frames/%05d.png`.
 
-    Image sequences count as 24 frames per second.
+    Args:
+        source: What is meant.
+        sequence_fps: The rate of an image sequence, frames per second; None: 24. A video has its own.
 
     Raises:
         VideoError: If it cannot be used: it does not exist, is an address, holds no picture, is damaged from the
             start, or holds images of differing sizes.
     """
-    files, notes = _images_of(source)
-    return probe_images(source, files, notes) if files else probe_file(Path(source))
+    images = _images_of(source)
+    if not images.files:
+        return probe_file(Path(source))
+    return probe_images(source, images.files, sequence_fps and as_frame_rate(sequence_fps), images.notes)
 
 
 def read_frames(
@@ -92,7 +101,7 @@ def read_frames(
         start_s: Frames shown before this time are left out; it becomes the zero of `Frame.time_s`.
         end_s: Frames shown at or after this time are left out, in seconds of the source.
         fps: Reduces the frame rate: keeps the source frame nearest to each multiple of 1/fps, none twice. At or above
-            the source's rate all frames are kept.
+            the source's rate all frames are kept. Of an image sequence it is the rate, and every image is a frame.
         max_frames: Stops after so many frames.
 
     Raises:
@@ -102,7 +111,7 @@ def read_frames(
     """
     _check_range(start_s, end_s, max_frames)
     wanted_fps = None if fps is None else as_frame_rate(fps)
-    info = probe(source)
+    info = probe(source, wanted_fps)
     if start_s and info.duration_s is not None and start_s >= info.duration_s:
         raise VideoError(f"{source}: start_s: {start_s:g} lies after its end at {info.duration_s:g} s")
     if wanted_fps and wanted_fps >= info.fps:
@@ -124,8 +133,8 @@ def read_gray16(source: str | Path) -> Iterator[np.ndarray]:
     return _gray16_frames(info)
 
 
-def expand_inputs(paths: Iterable[str | Path]) -> list[str | Path]:
-    """What a user named, as single sources for `probe` and `read_frames`.
+def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[str | Path], list[str]]:
+    """What a user named, as single sources for `probe` and `read_frames`, and notes on what is not read.
 
     A folder that holds videos stands for each of them, in natural order; a folder that holds images is one sequence;
     patterns and files stay as they are.
@@ -134,6 +143,7 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[str | Path]:
         VideoError: If a path does not exist, is an address, or is a folder with neither videos nor images, or both.
     """
     sources: list[str | Path] = []
+    notes: list[str] = []
     for path in paths:
         _refuse_address(path)
         if is_pattern(path):
@@ -142,13 +152,14 @@ def expand_inputs(paths: Iterable[str | Path]) -> list[str | Path]:
             videos = _list_videos(Path(path))
             if videos and len(list_images(Path(path))) > 1:  # one is a poster
                 raise VideoError(f"{path}: holds videos and images; name those that are meant, or {path}/%05d.png")
+            notes += skipped(Path(path), videos) if videos else ()
             sources += videos or [Path(path)]
             _images_of(sources[-1])
         elif Path(path).exists():
             sources.append(Path(path))
         else:
             raise VideoError(f"{path}: no such file or folder")
-    return sources
+    return sources, notes
 
 
 def _list_videos(folder: Path) -> list[Path]:
@@ -162,20 +173,19 @@ def _refuse_address(source: str | Path) -> None:
         raise VideoError(f"{source}: is an address; only local files are read")
 
 
-def _images_of(source: str | Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The files of an image sequence and notes on them; no files if the source is to be read as a video."""
+def _images_of(source: str | Path) -> ImageFiles:
+    """The files of an image sequence; none if the source is to be read as a video."""
     _refuse_address(source)
     if is_pattern(source):
-        return list_pattern(source)
+        return files_of_pattern(source)
     path = Path(source)
     if path.is_dir():
-        images = list_images(path)
-        if images:
-            return images, ()
+        if list_images(path):
+            return files_of_folder(path)
         if _list_videos(path):
             raise VideoError(f"{source}: a folder of videos; name one of them")
         raise VideoError(f"{source}: a folder without images or videos")
-    return ([path] if path.suffix.lower() in IMAGE_SUFFIXES else []), ()
+    return ImageFiles([path] if path.suffix.lower() in IMAGE_SUFFIXES else [])
 
 
 def _check_range(start_s: float | None, end_s: float | None, max_frames: int | None) -> None:
@@ -194,12 +204,12 @@ class _DamagedError(Exception):
 def _deliver(
     info: VideoInfo, trim: tuple[float, float], fps: Fraction | None, max_frames: int | None
 ) -> Iterator[Frame]:
-    files, _ = _images_of(info.path)
+    files = _images_of(info.path).files
     start_s, end_s = trim
     index = 0
     if files:
         stamped: Iterator[tuple[float, Path | np.ndarray]] = (
-            (float(position / SEQUENCE_FPS), path) for position, path in enumerate(files)
+            (float(position / info.fps), path) for position, path in enumerate(files)
         )
     else:
         stamped = _decode(info, start_s, "rgb24")

@@ -27,7 +27,7 @@ class Take:
         source: Video file, image folder or pattern.
         start_s: Start of the part to take, seconds.
         end_s: End of the part to take, seconds.
-        fps: Frame rate to reduce to.
+        fps: Frame rate to reduce to; of an image sequence, its rate.
         max_frames: Frames to take at the most.
     """
 
@@ -37,6 +37,10 @@ class Take:
     end_s: float | None = None
     fps: float | None = None
     max_frames: int | None = None
+
+    def info(self) -> VideoInfo:
+        """What the source is, an image sequence at its rate."""
+        return probe(self.source, self.fps)
 
     def frames(self) -> Iterator[Frame]:
         """The frames to take."""
@@ -81,7 +85,6 @@ def check_source(take: Take) -> VideoInfo:
     Raises:
         ValueError: The source is no readable clip, or nothing would be taken of it.
     """
-    info = probe(take.source)
     for name in ("start_s", "end_s", "fps"):
         value = getattr(take, name)
         if value is not None and not math.isfinite(value):
@@ -90,12 +93,13 @@ def check_source(take: Take) -> VideoInfo:
         raise ValueError(f"start: {take.start_s:g} is not accepted; give seconds from 0 up")
     if take.end_s is not None and take.end_s <= (take.start_s or 0):
         raise ValueError(f"end: {take.end_s:g} is not after the start ({take.start_s or 0:g} s)")
-    if take.start_s and info.duration_s is not None and take.start_s >= info.duration_s:
-        raise ValueError(f"start: {take.start_s:g} s is past the end of {take.source} ({info.duration_s:.2f} s)")
     if take.fps is not None and (take.fps <= 0 or as_frame_rate(take.fps) <= 0):  # so few round to 0
         raise ValueError(f"fps: {take.fps:g} is not accepted; give frames per second above 0")
     if take.max_frames is not None and take.max_frames < 1:
         raise ValueError(f"max-frames: {take.max_frames} is not accepted; give a number of frames from 1 up")
+    info = take.info()
+    if take.start_s and info.duration_s is not None and take.start_s >= info.duration_s:
+        raise ValueError(f"start: {take.start_s:g} s is past the end of {take.source} ({info.duration_s:.2f} s)")
     if take.start_s or take.end_s is not None:
         with closing(take.frames()) as frames:  # type: ignore[type-var]
             next(frames, None)  # raises if no frame lies there

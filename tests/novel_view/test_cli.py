@@ -119,6 +119,8 @@ def test_stereo_gives_both_eyes(clip: Path, depth: Path, tmp_path: Path, layout:
         (("--path", "none.json"), "path: none.json does not exist"),
         (("--codec", "vp9"), "codec: 'vp9'"),
         (("--window", 4), "--window: only applies to --depth engine; --depth is"),
+        (("--smooth", 1), "--smooth: only applies to --path stabilize"),
+        (("--easing", "sine"), "--easing: only applies to one-way moves: --path dolly"),
         (("--resume", "--overwrite"), "exclude each other"),
         (("--start", 99), "is past the end"),
         (("--depth-kind", "depth"), "contradicts disparity"),

@@ -95,6 +95,22 @@ def test_results_are_whole(result_folder: Path, clip: Path, rotated: Path) -> No
         assert preview.frame_count == 24
 
 
+def test_what_a_user_should_know_is_on_the_screen(tmp_path: Path) -> None:
+    """Not in the sidecar alone; and nothing is there with --quiet."""
+    for number in (1, 2, 4):
+        Image.new("RGB", (64, 48), (40 * number, 90, 30)).save(tmp_path / f"f.{number}.png")
+    (tmp_path / "readme.txt").touch()
+    start = ("estimate", tmp_path, "--max-frames", "2", "-o")
+    told = run(*start, tmp_path.with_name("loud"))
+    assert told.exit_code == 0, told.output
+    for note in ("1 numbers missing between 1 and 4", "not read: readme.txt", "read at 24 frames per second"):
+        assert note in told.stdout
+        assert any(note in held for held in DepthVideo.load(tmp_path.with_name("loud") / tmp_path.name).meta["notes"])
+    quiet = run(*start, tmp_path.with_name("quiet"), "--quiet", "--fps", "30")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert DepthVideo.load(tmp_path.with_name("quiet") / tmp_path.name).fps == 30
+
+
 def test_sidecar_reproduces_the_run(result_folder: Path, clip: Path, tmp_path: Path) -> None:
     folder = result_folder / clip.stem
     sidecar = json.loads((folder / "depth.json").read_text())

@@ -15,6 +15,7 @@ from PIL import Image
 from depth_engine.video.ffmpeg_process import FFMPEG_VARIABLE, find_ffmpeg
 from depth_engine.video.probe import DecodeError, VideoError, as_frame_rate
 from depth_engine.video.read import expand_inputs, probe, read_frames, read_gray16
+from depth_engine.video.take import Take
 from tests.clips import cut_off, footage, make_clip, packet_times_s, run_ffmpeg
 
 
@@ -300,7 +301,7 @@ def test_any_name(tmp_path: Path, clip: Path, name: str, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert probe(name).frame_count == 50
     assert len(list(read_frames(name, max_frames=2))) == 2
-    assert expand_inputs([name]) == [Path(name)]
+    assert expand_inputs([name]) == ([Path(name)], [])
 
 
 def save_images(folder: Path, names: list[str], size: tuple[int, int] = (20, 10)) -> None:
@@ -328,15 +329,20 @@ def test_pattern_starts_at_any_number(tmp_path: Path) -> None:
     save_images(tmp_path / "s", ["other.png"], size=(7, 7))
     pattern = f"{tmp_path}/s/f%05d.png"
     assert reds(pattern) == [0, 10, 20]
-    assert probe(pattern).notes == ("2 numbers missing between 99 and 103: closed up",)
-    assert expand_inputs([pattern]) == [pattern]
+    assert probe(pattern, 25).notes == ("2 numbers missing between 99 and 103: closed up",)
+    assert expand_inputs([pattern]) == ([pattern], [])
 
 
-def test_trim_and_rate_of_a_sequence(tmp_path: Path) -> None:
+def test_a_sequence_has_the_rate_that_is_given(tmp_path: Path) -> None:
     save_images(tmp_path / "s", [f"{index:03d}.png" for index in range(24)])
     frames = list(read_frames(tmp_path / "s", start_s=0.5, end_s=1.0, fps=6))
-    assert [int(frame.rgb[0, 0, 0]) for frame in frames] == [120, 160, 200]
+    assert [int(frame.rgb[0, 0, 0]) for frame in frames] == [30, 40, 50]
     np.testing.assert_allclose([frame.time_s for frame in frames], [0, 1 / 6, 2 / 6])
+    take = Take(tmp_path / "s", fps=29.97)
+    assert take.info().fps == take.rate(take.info()) == Fraction(30000, 1001)
+    assert take.expected_frames(take.info()) == 24 and take.info().notes == ()
+    (note,) = probe(tmp_path / "s").notes
+    assert "24 frames per second (--fps" in note
 
 
 def test_image_formats(tmp_path: Path) -> None:
@@ -372,8 +378,9 @@ def test_inputs_are_expanded(tmp_path: Path, clip: Path) -> None:
     for name in ["v10.mp4", "v9.mp4", ".hidden.mp4"]:
         (tmp_path / "videos" / name).write_bytes(clip.read_bytes())
     (tmp_path / "videos" / "poster.jpg").write_bytes(b"")
-    expanded = expand_inputs([tmp_path / "seq", tmp_path / "videos", clip])
+    expanded, notes = expand_inputs([tmp_path / "seq", tmp_path / "videos", clip])
     assert expanded == [tmp_path / "seq", tmp_path / "videos" / "v9.mp4", tmp_path / "videos" / "v10.mp4", clip]
+    assert notes == [f"{tmp_path / 'videos'}: not read: poster.jpg"]
 
 
 # Bad input: one clear line, before any frame.

@@ -119,6 +119,9 @@ def test_the_command_tells_before_anything_runs(tmp_path: Path):
     for folder, options, said in (
         (data, ["--device", "abacus"], "device: 'abacus' is not known"),
         (data, ["--path", "orbit"], "lacks median_depth"),
+        (data, ["--every", "2"], "--every: only applies to a clip"),
+        (data, ["--no-sharpen"], "--sharpen: only applies to a clip"),
+        (data, ["--period", "2"], "--period: only applies to a path by its name, not to --path clip"),
         (tmp_path / "empty", [], "lacks fl_x, fl_y, cx, cy, w, h, frames; accepted: a folder of novel-view export"),
     ):
         done = CliRunner().invoke(main, ["nerf", str(folder), "-o", str(tmp_path / "out"), *options])
