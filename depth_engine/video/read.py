@@ -81,7 +81,8 @@ def probe(source: str | Path, sequence_fps: Fraction | float | None = None) -> V
     images = _images_of(source)
     if not images.files:
         return probe_file(Path(source))
-    return probe_images(source, images.files, sequence_fps and as_frame_rate(sequence_fps), images.notes)
+    rate = None if sequence_fps is None else as_frame_rate(sequence_fps)
+    return probe_images(source, images.files, rate, images.notes)
 
 
 def read_frames(
