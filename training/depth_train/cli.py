@@ -324,6 +324,12 @@ def ablate(output: Path, budget_minutes: float, clips: int, frames: int, seed: i
 @click.option("--length", type=click.IntRange(1), default=8, show_default=True, help="Frames per clip.")
 @click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Distance of a clip's frames.")
 @click.option("--clips", type=click.IntRange(1), default=6, show_default=True, help="Clips to look at, evenly spread.")
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Read every file; frames that training can't use go into ROOT/skip.txt, and are left out from then on.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the contact sheet.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def inspect(
@@ -334,10 +340,11 @@ def inspect(
     length: int,
     stride: int,
     clips: int,
+    check: bool,
     overwrite: bool,
     debug: bool,
 ) -> None:
-    """Look at a DATASET: hypersim, tartanair, vkitti2, mvs-synth or procedural."""
+    """Look at a DATASET: hypersim, tartanair, vkitti2, mvs-synth, folder (your own rgb/ and depth/) or procedural."""
     with told(debug, 2):
         from depth_train.data.datasets import DepthDataset, find_reader
 
@@ -351,8 +358,15 @@ def inspect(
             raise ValueError(f"--root: none is given; give the folder of {dataset}")
         opened = DepthDataset(reader, root or Path(), split=split, length=length, stride=stride)
     with told(debug, 1):
-        from depth_train.data.inspect_dataset import measure, pick, write_sheet
+        from depth_train.data.inspect_dataset import bad_frames, measure, pick, write_sheet, write_skip_list
 
+        if check and root is not None:
+            bad = bad_frames(opened, lambda line: click.echo(line, err=True))
+            for name, reason in bad.items():
+                click.echo(f"bad: {name}: {reason}")
+            if bad:
+                click.echo(f"{len(bad)} frames are left out from now on, listed in {write_skip_list(root, bad)}")
+                opened = DepthDataset(reader, root, split=split, length=length, stride=stride)
         looked_at = pick(opened, clips)
         numbers = measure(looked_at)
         write_sheet(looked_at, target)
@@ -362,7 +376,8 @@ def inspect(
     click.echo(f"{dataset} ({reader.licence}): {len(opened.sequences)} sequences, {frames} frames, {len(opened)} clips")
     click.echo(f"of {numbers.clips} clips: {', '.join(numbers.sizes)}; {numbers.valid_share:.1%} of the pixels valid,")
     click.echo(f"{numbers.sky_share:.1%} sky; depth {low:.2f} / {middle:.2f} / {high:.2f} {unit} at 2 / 50 / 98 %")
-    click.echo(f"camera moves {numbers.motion:.3f} {unit} from frame to frame (median)")
+    if numbers.motion == numbers.motion:  # not nan: of single frames, or without cameras, nothing is known
+        click.echo(f"camera moves {numbers.motion:.3f} {unit} from frame to frame (median)")
     click.echo(f"contact sheet: {target}")
 
 

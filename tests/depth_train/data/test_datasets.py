@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,3 +298,140 @@ def test_inspect_writes_a_sheet_and_counts(tmp_path: Path) -> None:
         assert image.size == (4 * WIDTH, 2 * HEIGHT)
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 2 and "--overwrite" in again.stderr
+
+
+def damage_tartanair(root: Path) -> None:
+    (root / "office/Easy/P001/depth_left/000002_left_depth.npy").write_bytes(b"")
+
+
+def damage_tartanair_archive(root: Path) -> None:
+    (root / "office/Easy/P001/depth_left/000002_left_depth.npy").write_bytes(b"PK\x03\x04 and no more")
+
+
+def damage_tartanair_truth(root: Path) -> None:
+    np.save(root / "office/Easy/P001/depth_left/000002_left_depth.npy", np.full((HEIGHT, WIDTH), np.nan))
+
+
+def damage_tartanair_picture(root: Path) -> None:
+    flat = np.full((HEIGHT, WIDTH, 3), 7, dtype=np.uint8)
+    Image.fromarray(flat).save(root / "office/Easy/P001/image_left/000002_left.png")
+
+
+def damage_vkitti2(root: Path) -> None:
+    path = root / "Scene01/fog/frames/depth/Camera_0/depth_00002.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def damage_mvs_synth(root: Path) -> None:
+    next(root.rglob("poses/*2.json")).write_text("null")
+
+
+def damage_mvs_synth_depth(root: Path) -> None:
+    next(root.rglob("depths/*2.exr")).write_bytes(b"")
+
+
+def damage_hypersim(root: Path) -> None:
+    path = next(root.rglob("camera_keyframe_positions.hdf5"))
+    with h5py.File(path) as file:
+        held = file["dataset"][:]
+    with h5py.File(path, "w") as file:
+        file["dataset"] = held[:2]
+
+
+DAMAGES = [
+    ("tartanair", damage_tartanair, 1),
+    ("tartanair", damage_tartanair_archive, 1),
+    ("tartanair", damage_tartanair_truth, 1),
+    ("tartanair", damage_tartanair_picture, 1),
+    ("vkitti2", damage_vkitti2, 1),
+    ("mvs-synth", damage_mvs_synth, 1),
+    ("mvs-synth", damage_mvs_synth_depth, 1),
+    ("hypersim", damage_hypersim, 3),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "count"), DAMAGES, ids=[damage.__name__ for _, damage, _ in DAMAGES])
+def test_a_bad_file_is_named_and_left_out(
+    name: str, damage: Callable[[Path], None], count: int, tmp_path: Path
+) -> None:
+    WRITERS[name](tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=name):
+        [clip for clip in open_dataset(name, tmp_path)]
+    arguments = ["inspect", name, "--root", str(tmp_path), "-o", str(tmp_path / "sheet.png"), "--length", "1"]
+    done = CliRunner().invoke(main, [*arguments, "--no-check"])
+    assert done.exit_code == 0 and not (tmp_path / "skip.txt").exists(), done.output
+    done = CliRunner().invoke(main, [*arguments, "--overwrite"])
+    assert done.exit_code == 0, done.output
+    assert f"{count} frames are left out" in done.output and (tmp_path / "sheet.png").is_file()
+    assert len((tmp_path / "skip.txt").read_text().splitlines()) == count
+    left = open_dataset(name, tmp_path)
+    assert len([clip for clip in left]) == FRAMES - count  # all of them can be read
+    done = CliRunner().invoke(main, [*arguments, "--overwrite"])
+    assert "left out" not in done.output
+
+
+def test_a_damaged_list_of_poses_loses_its_own_sequence_alone(tmp_path: Path) -> None:
+    write_tartanair(tmp_path)
+    other = tmp_path / "office" / "Easy" / "P002"
+    shutil.copytree(tmp_path / "office" / "Easy" / "P001", other)
+    for text in ("null", "1 2 3", ""):
+        (other / "pose_left.txt").write_text(text)
+        with pytest.warns(UserWarning, match="P002"):
+            assert len(open_dataset("tartanair", tmp_path).sequences) == 1
+
+
+def test_a_focal_length_that_wobbles_is_no_zoom(tmp_path: Path) -> None:
+    write_mvs_synth(tmp_path)
+    poses = sorted(tmp_path.rglob("poses/*.json"))
+    for path, factor in ((poses[1], 1 + 2e-4), (poses[3], 1.01)):
+        camera = json.loads(path.read_text())
+        camera["f_x"] *= factor
+        path.write_text(json.dumps(camera))
+    assert open_dataset("mvs-synth", tmp_path, length=3)[0].K[0, 0] > 0
+    with pytest.raises(ValueError, match="zooms"):
+        open_dataset("mvs-synth", tmp_path, length=5)[0]
+
+
+@pytest.mark.parametrize("kind", ["npy", "exr", "png"])
+def test_a_folder_of_ones_own_pictures_and_depth(kind: str, tmp_path: Path) -> None:
+    for sequence in ("kitchen", "yard/second"):
+        for name in ("rgb", "depth"):
+            (tmp_path / sequence / name).mkdir(parents=True)
+        for index in range(3):
+            Image.fromarray(picture(index)).save(tmp_path / sequence / "rgb" / f"f{index + 8}.png")
+            depth, target = depth_of(index).copy(), tmp_path / sequence / "depth" / f"f{index + 8}.{kind}"
+            depth[5, 5] = 0
+            if kind == "npy":
+                np.save(target, depth)
+            elif kind == "png":
+                Image.fromarray((depth * 1000).round().astype(np.uint16)).save(target)
+            else:
+                header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+                OpenEXR.File(header, {"Z": depth}).write(str(target))
+    dataset = open_dataset("folder", tmp_path, length=3)
+    assert [sequence.name for sequence in dataset.sequences] == ["kitchen", "yard/second"]
+    clip = dataset[0]
+    assert np.array_equal(clip.rgb[2], picture(2)) and not clip.valid[:, 5, 5].any()
+    assert np.abs(clip.depth_m - depth_of(0) - np.arange(3)[:, None, None] / 4)[clip.valid].max() < 1e-3
+    arguments = ["inspect", "folder", "--root", str(tmp_path), "-o", str(tmp_path / "s.png"), "--length", "2"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0 and "camera" not in done.output, done.output
+
+
+def test_a_folder_of_ones_own_trains(tmp_path: Path) -> None:
+    for name in ("rgb", "depth"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for index in range(4):
+        Image.fromarray(picture(index)).save(tmp_path / "data" / "rgb" / f"{index}.png")
+        np.save(tmp_path / "data" / "depth" / f"{index}.npy", depth_of(index))
+    (tmp_path / "data" / "depth" / "1.npy").write_bytes(b"")
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"channels: [32, 32]\nattention: [false, true]\nheads: [1, 2]\nsteps: 2\nwarmup: 1\n"
+        f"sources: [{{name: folder, root: {tmp_path / 'data'}}}]\nstages:\n"
+        "  - {until: 1.0, height: 16, width: 32, batch: 2, max_frames: 1, clip_frames: 1, pool: 6, fresh: 2}\n"
+    )
+    with pytest.warns(UserWarning, match=r"1\.npy"):
+        done = CliRunner().invoke(main, ["run", str(config), "-o", str(tmp_path / "mine"), "--quiet", "--debug"])
+    assert done.exit_code == 0, done.output

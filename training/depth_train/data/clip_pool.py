@@ -215,8 +215,8 @@ def _read_whole(dataset: DepthDataset, rng: torch.Generator) -> DepthClip:
         index = whole(rng, 0, len(dataset) - 1)
         try:
             return dataset[index]
-        except (OSError, ValueError, KeyError) as error:
-            warnings.warn(f"{dataset.reader.name}: clip {index} is left out: {error}", stacklevel=2)
+        except ValueError as error:
+            warnings.warn(f"clip {index} is left out: {error}", stacklevel=2)
     raise ValueError(f"{dataset.reader.name}: {_BAD_CLIPS} clips in a row can't be read in {dataset.root}")
 
 
@@ -292,7 +292,7 @@ def fit_clip(clip: DepthClip, height: int, width: int, rng: torch.Generator) -> 
         for values in (clip.depth_m, clip.valid)
     )
     cameras = torch.full((frames, 3, 4), torch.nan)
-    if clip.K is not None and clip.world_from_camera is not None:
+    if np.isfinite(clip.K).all() and np.isfinite(clip.world_from_camera).all():
         # Pixels of the cut, as pixels of the picture that K belongs to.
         back = torch.tensor(
             [

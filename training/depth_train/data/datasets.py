@@ -1,11 +1,12 @@
 """Clips with true depth from data sets on disk, all in one form.
 
 Each reader lists frame sequences from the published layout of its data set and loads frames of one; what is common -
-clips of a length and stride, checks, errors - is here. The readers are in `dataset_*.py`; `open_dataset` finds them.
+clips of a length and stride, checks, errors - is here. Each reader is in a file of its own; `open_dataset` finds them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+# A file of this name in a data set's folder lists frames that are left out: `depth-train inspect` writes it.
+SKIP_LIST = "skip.txt"
+# Focal lengths and centres of one clip may differ by this share: exported cameras are rounded.
+_SAME_LENS = 1e-3
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # y up, z backward -> y down, z forward; its own inverse
 
@@ -125,7 +131,8 @@ class DepthDataset:
         if not root.is_dir():
             raise ValueError(f"{reader.name}: {root} is no folder")
         self.reader, self.root, self.length, self.stride = reader, root, length, stride
-        self.sequences = reader.sequences(root, split)
+        skipped = read_skip_list(root)
+        self.sequences = [_without(sequence, skipped) for sequence in reader.sequences(root, split)]
         self._clips = [
             (number, places)
             for number, sequence in enumerate(self.sequences)
@@ -144,9 +151,10 @@ class DepthDataset:
     def __getitem__(self, index: int) -> DepthClip:
         number, places = self._clips[index]
         sequence = self.sequences[number]
-        frames = [self.reader.load(sequence, place) for place in places]
-        K = frames[0].K
-        if any(not np.array_equal(frame.K, K) for frame in frames):
+        frames = [self.load_frame(sequence, place) for place in places]
+        lenses = np.stack([frame.K for frame in frames])
+        K = lenses.mean(axis=0)
+        if not np.allclose(lenses, K, rtol=_SAME_LENS, equal_nan=True):
             raise ValueError(f"{self.reader.name}: {sequence.name}: the camera zooms; one K per clip is wanted")
         return DepthClip(
             rgb=np.stack([frame.rgb for frame in frames]),
@@ -157,6 +165,62 @@ class DepthDataset:
             metric=self.reader.metric,
             name=f"{sequence.name} frames {sequence.numbers[places[0]]}-{sequence.numbers[places[-1]]}",
         )
+
+    def load_frame(self, sequence: FrameSequence, place: int) -> LoadedFrame:
+        """Read one frame and see that there is something to learn from.
+
+        Raises:
+            ValueError: A file is damaged, no depth is known, or picture or depth is the same everywhere; it names the
+                frame.
+        """
+        name = frame_name(sequence, place)
+        with reading(f"{self.reader.name}: {name}"):
+            frame = self.reader.load(sequence, place)
+        known = frame.depth_m[frame.valid]
+        if known.size == 0:
+            raise ValueError(f"{self.reader.name}: {name}: no depth is known")
+        if frame.rgb.min() == frame.rgb.max():
+            raise ValueError(f"{self.reader.name}: {name}: the picture is one colour")
+        if frame.valid.all() and known.min() == known.max():
+            raise ValueError(f"{self.reader.name}: {name}: depth is the same everywhere")
+        return frame
+
+
+def frame_name(sequence: FrameSequence, place: int) -> str:
+    """How a skip list names a frame."""
+    return f"{sequence.name} {sequence.numbers[place]}"
+
+
+def read_skip_list(root: Path) -> frozenset[str]:
+    """Names of frames to leave out; none without the file. What follows a tab is why."""
+    path = root / SKIP_LIST
+    if not path.is_file():
+        return frozenset()
+    return frozenset(line.split("\t")[0].strip() for line in path.read_text().splitlines() if line.strip())
+
+
+def _without(sequence: FrameSequence, skipped: frozenset[str]) -> FrameSequence:
+    kept = [place for place in range(len(sequence.frames)) if frame_name(sequence, place) not in skipped]
+    frames, numbers = sequence.frames, sequence.numbers
+    return FrameSequence(sequence.name, tuple(frames[place] for place in kept), tuple(numbers[place] for place in kept))
+
+
+@contextlib.contextmanager
+def reading(what: str | Path) -> Iterator[None]:
+    """Name what is read in whatever goes wrong with it: a damaged file shows in as many ways as there are formats.
+
+    Raises:
+        ValueError: Anything was raised.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = str(error)
+        if isinstance(error, ValueError) and str(what) in said:
+            raise
+        raise ValueError(f"{what}: {said or type(error).__name__}") from error
 
 
 def _evenly_spaced(numbers: Sequence[int], length: int, stride: int, step: int) -> Iterator[list[int]]:
@@ -175,6 +239,7 @@ READERS = {
     "tartanair": "depth_train.data.tartanair:TartanAir",
     "vkitti2": "depth_train.data.vkitti2:VirtualKitti2",
     "mvs-synth": "depth_train.data.mvs_synth:MvsSynth",
+    "folder": "depth_train.data.folder:Folder",
     "procedural": "depth_train.data.procedural:Procedural",
 }
 
@@ -211,9 +276,54 @@ def expect(reader: DatasetReader, found: Sequence[Any] | bool, what: str, root: 
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """uint8 `[H, W, 3]`."""
-    with Image.open(path) as image:
+    """uint8 `[H, W, 3]`.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    with reading(path), Image.open(path) as image:
         return np.array(image.convert("RGB"))
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """float32 `[H, W]`.
+
+    Raises:
+        ValueError: The file is damaged, or holds no single map.
+    """
+    with reading(path):
+        values = np.load(path, allow_pickle=False)
+        if not isinstance(values, np.ndarray) or values.ndim != 2:
+            raise ValueError(f"{path}: no map of one value a pixel")
+        return values.astype(np.float32)
+
+
+def read_exr(path: Path) -> np.ndarray:
+    """The one channel of a picture, float32 `[H, W]`.
+
+    Raises:
+        ValueError: The file is damaged, or has several channels.
+    """
+    import OpenEXR
+
+    with reading(path), OpenEXR.File(str(path)) as image:
+        channels = image.channels()
+        if len(channels) != 1:
+            raise ValueError(f"{path}: {len(channels)} channels; expected one")
+        return next(iter(channels.values())).pixels.astype(np.float32)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Counts of a grey picture of 8 or 16 bits, float32 `[H, W]`.
+
+    Raises:
+        ValueError: The file is damaged, or is a picture in colours.
+    """
+    with reading(path), Image.open(path) as image:
+        counts = np.asarray(image)
+        if counts.ndim != 2:
+            raise ValueError(f"{path}: {counts.ndim} axes; a grey picture of 16 bits is wanted")
+        return counts.astype(np.float32)
 
 
 def pinhole(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:

@@ -69,6 +69,9 @@ class Hypersim(DatasetReader):
         K = _intrinsics(projection, height, width)
         valid = known & np.isfinite(distance_m) & (distance_m > 0)
         orientations, positions_m = _camera_path(detail)
+        if number >= min(len(orientations), len(positions_m)):
+            held = min(len(orientations), len(positions_m))
+            raise ValueError(f"hypersim: {detail}: {held} key frames of the camera; the scene has a frame {number}")
         pose = np.eye(4)
         pose[:3, :3] = orientations[number]
         pose[:3, 3] = positions_m[number]

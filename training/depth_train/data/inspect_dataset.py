@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from depth_engine.report.colours import colorize, contact_sheet, shrink_to_width
-from depth_train.data.datasets import DepthClip, DepthDataset
+from depth_train.data.datasets import SKIP_LIST, DepthClip, DepthDataset, frame_name
 
 _TILE_WIDTH = 320
 
@@ -35,10 +36,50 @@ class Statistics:
     motion: float
 
 
+def bad_frames(dataset: DepthDataset, report: Callable[[str], None]) -> dict[str, str]:
+    """Read every frame; names of those that training could not use, with the reasons.
+
+    Args:
+        dataset: What to read.
+        report: Takes a line for each sequence.
+    """
+    bad: dict[str, str] = {}
+    for number, sequence in enumerate(dataset.sequences, 1):
+        report(f"sequence {number} of {len(dataset.sequences)}: {sequence.name}, {len(sequence.frames)} frames")
+        for place in range(len(sequence.frames)):
+            try:
+                dataset.load_frame(sequence, place)
+            except ValueError as error:
+                bad[frame_name(sequence, place)] = " ".join(str(error).split())
+    return bad
+
+
+def write_skip_list(root: Path, bad: Mapping[str, str]) -> Path:
+    """Add frames to the data set's skip list; what is in it stays."""
+    path = root / SKIP_LIST
+    kept = path.read_text().splitlines() if path.is_file() else []
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("\n".join([*kept, *(f"{name}\t{reason}" for name, reason in bad.items())]) + "\n")
+    partial.replace(path)
+    return path
+
+
 def pick(dataset: DepthDataset, count: int) -> list[DepthClip]:
-    """Clips spread evenly over the data set."""
+    """Clips spread evenly over the data set; of those that can't be read, none.
+
+    Raises:
+        ValueError: None can be read.
+    """
     numbers = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
-    return [dataset[int(number)] for number in numbers]
+    clips, last = [], None
+    for number in numbers:
+        try:
+            clips.append(dataset[int(number)])
+        except ValueError as error:
+            last = error
+    if last is not None and not clips:
+        raise ValueError(f"none of {len(numbers)} clips can be read: {last}") from last
+    return clips
 
 
 def measure(clips: list[DepthClip]) -> Statistics:
@@ -47,6 +88,7 @@ def measure(clips: list[DepthClip]) -> Statistics:
     depth = np.concatenate(finite)
     steps = [np.linalg.norm(np.diff(clip.world_from_camera[:, :3, 3], axis=0), axis=1) for clip in clips]
     motion = np.concatenate(steps)
+    motion = motion[np.isfinite(motion)]
     pixels = sum(clip.valid.size for clip in clips)
     low, middle, high = np.quantile(depth, [0.02, 0.5, 0.98]) if depth.size else (np.nan,) * 3
     return Statistics(

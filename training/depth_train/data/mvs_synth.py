@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from depth_train.data.datasets import DatasetReader, FrameSequence, LoadedFrame, expect, pinhole, read_rgb
+from depth_train.data.datasets import (
+    DatasetReader,
+    FrameSequence,
+    LoadedFrame,
+    expect,
+    pinhole,
+    read_exr,
+    read_rgb,
+    reading,
+)
 
 # The stored world is left-handed, the camera's axes are OpenCV's: mirroring an axis of the world makes the pose a
 # rotation and leaves what one camera sees of another as it was (MapAnything and CUT3R mirror the world, too).
@@ -40,23 +49,13 @@ class MvsSynth(DatasetReader):
     def load(self, sequence: FrameSequence, index: int) -> LoadedFrame:
         """Read a picture, its depth, its camera."""
         rgb_path, depth_path, pose_path = sequence.frames[index]
-        camera = json.loads(pose_path.read_text())
-        depth = _read_exr(depth_path)
-        camera_from_world = np.array(camera["extrinsic"], dtype=np.float64).reshape(4, 4)
+        with reading(pose_path):
+            camera = json.loads(pose_path.read_text())
+            K = pinhole(*(float(camera[name]) for name in ("f_x", "f_y", "c_x", "c_y")))
+            camera_from_world = np.array(camera["extrinsic"], dtype=np.float64).reshape(4, 4)
+        depth = read_exr(depth_path)
         if np.linalg.det(camera_from_world[:3, :3]) < 0:
             camera_from_world = camera_from_world @ _STORED_FROM_RIGHT_HANDED
-        K = pinhole(camera["f_x"], camera["f_y"], camera["c_x"], camera["c_y"])
         return LoadedFrame(
             read_rgb(rgb_path), depth, ~np.isnan(depth) & (depth > 0), K, np.linalg.inv(camera_from_world)
         )
-
-
-def _read_exr(path: Path) -> np.ndarray:
-    """The one channel of a picture, float32 `[H, W]`."""
-    import OpenEXR
-
-    with OpenEXR.File(str(path)) as image:
-        channels = image.channels()
-        if len(channels) != 1:
-            raise ValueError(f"mvs-synth: {path}: {len(channels)} channels; expected one")
-        return next(iter(channels.values())).pixels.astype(np.float32)

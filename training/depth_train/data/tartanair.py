@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from depth_train.data.datasets import DatasetReader, FrameSequence, LoadedFrame, expect, pinhole, read_rgb
+from depth_train.data.datasets import (
+    DatasetReader,
+    FrameSequence,
+    LoadedFrame,
+    expect,
+    pinhole,
+    read_npy,
+    read_rgb,
+    reading,
+)
 
 # Sky is stored as about 10,000 m; nothing that was modelled is half as far.
 _SKY_M = 5000.0
@@ -29,7 +39,11 @@ class TartanAir(DatasetReader):
             folder = poses.parent
             if split != "all" and folder.parent.name.lower() != split:
                 continue
-            matrices = _read_poses(poses)
+            try:
+                matrices = _read_poses(poses)
+            except ValueError as error:
+                warnings.warn(f"{error}; its flight is left out", stacklevel=2)
+                continue
             frames, numbers = [], []
             for index, pose in enumerate(matrices):
                 rgb = folder / "image_left" / f"{index:06d}_left.png"
@@ -46,7 +60,7 @@ class TartanAir(DatasetReader):
         """Read a picture, its depth and its pose."""
         rgb_path, depth_path, pose = sequence.frames[index]
         rgb = read_rgb(rgb_path)
-        depth_m = np.load(depth_path, allow_pickle=False).astype(np.float32)
+        depth_m = read_npy(depth_path)
         valid = np.isfinite(depth_m) & (depth_m > 0)
         depth_m = np.where(depth_m >= _SKY_M, np.float32(np.inf), depth_m)
         height, width = rgb.shape[:2]
@@ -57,10 +71,9 @@ class TartanAir(DatasetReader):
 
 def _read_poses(path: Path) -> np.ndarray:
     """World from camera in OpenCV axes, `[N, 4, 4]`, of lines `tx ty tz qx qy qz qw` in NED."""
-    try:
+    with reading(f"tartanair: {path}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the file is empty: told below
         rows = np.loadtxt(path, ndmin=2)
-    except ValueError as error:
-        raise ValueError(f"tartanair: {path}: {error}") from error
     if rows.shape[1] != 7:
         raise ValueError(f"tartanair: {path}: {rows.shape[1]} numbers in a line; expected tx ty tz qx qy qz qw")
     x, y, z, w = (rows[:, 3:] / np.linalg.norm(rows[:, 3:], axis=1, keepdims=True)).T

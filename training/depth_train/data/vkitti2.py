@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from depth_train.data.datasets import DatasetReader, FrameSequence, LoadedFrame, expect, pinhole, read_rgb
+from depth_train.data.datasets import (
+    DatasetReader,
+    FrameSequence,
+    LoadedFrame,
+    expect,
+    pinhole,
+    read_grey,
+    read_rgb,
+    reading,
+)
 
 _SKY_CM = 65500  # sky is 65535; published readers drop from 655 m on
 
@@ -23,8 +32,12 @@ class VirtualKitti2(DatasetReader):
         found = []
         for depth_folder in sorted(root.glob("Scene*/*/frames/depth/Camera_*")):
             variation, camera = depth_folder.parents[2], int(depth_folder.name.removeprefix("Camera_"))
-            intrinsics = _read_table(variation / "intrinsic.txt", 4)
-            extrinsics = _read_table(variation / "extrinsic.txt", 16)
+            try:
+                intrinsics = _read_table(variation / "intrinsic.txt", 4)
+                extrinsics = _read_table(variation / "extrinsic.txt", 16)
+            except ValueError as error:
+                warnings.warn(f"{error}; {depth_folder} is left out", stacklevel=2)
+                continue
             frames, numbers = [], []
             for depth in sorted(depth_folder.glob("depth_*.png")):
                 number = int(depth.stem.removeprefix("depth_"))
@@ -43,8 +56,7 @@ class VirtualKitti2(DatasetReader):
     def load(self, sequence: FrameSequence, index: int) -> LoadedFrame:
         """Read a picture, its depth, its camera."""
         rgb_path, depth_path, (fx, fy, cx, cy), camera_from_world = sequence.frames[index]
-        with Image.open(depth_path) as image:
-            depth_cm = np.asarray(image).astype(np.float32)
+        depth_cm = read_grey(depth_path)
         depth_m = np.where(depth_cm >= _SKY_CM, np.float32(np.inf), depth_cm / 100)
         # The published centre of 1242x375 is (620.5, 187): pixel centres at whole numbers.
         K = pinhole(fx, fy, cx + 0.5, cy + 0.5)
@@ -57,7 +69,9 @@ def _read_table(path: Path, columns: int) -> dict[tuple[int, int], np.ndarray]:
     """Numbers by (frame, camera) of a text table with a header line."""
     if not path.is_file():
         raise ValueError(f"vkitti2: expected {path.name} in {path.parent}; found none")
-    table = np.loadtxt(path, skiprows=1, ndmin=2)
+    with reading(f"vkitti2: {path}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the file is empty: told below
+        table = np.loadtxt(path, skiprows=1, ndmin=2)
     if table.shape[1] != 2 + columns:
         raise ValueError(f"vkitti2: {path}: {table.shape[1]} columns; expected frame, cameraID and {columns} numbers")
     return {(int(row[0]), int(row[1])): row[2:] for row in table}

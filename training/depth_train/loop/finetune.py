@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -36,8 +37,8 @@ from depth_train.tasks.depth import StepDraw
 if TYPE_CHECKING:
     from depth_train.data.resident import ResidentViews
 
-# Steps left out because half precision overflowed; more of them mean that something else is wrong.
-MAX_SKIPPED = 50
+# Of so many steps, so many may be left out because half precision overflowed; more mean that something else is wrong.
+MAX_SKIPPED, OF_STEPS = 50, 500
 # A run that is killed early leaves something, too.
 _FIRST_SAVE_S = 60.0
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -265,6 +266,7 @@ def train(
             if keep_best(folder, abs_rel):
                 report(f"step {step}: held-out AbsRel {abs_rel:.3f}, the best so far")
 
+    left_out: deque[int] = deque(maxlen=MAX_SKIPPED + 1)  # the last steps without a finite gradient
     try:
         if resume and now.loaded:
             feeder.resume(now.stage, now.loaded)
@@ -281,9 +283,11 @@ def train(
             stepped = trainer.step(drawn, rate_share(config, now.step, share))
             if not stepped.taken:
                 now.skipped += 1
-                if now.skipped > MAX_SKIPPED:
+                left_out.append(now.step)
+                if len(left_out) > MAX_SKIPPED and now.step - left_out[0] < OF_STEPS:
                     raise FloatingPointError(
-                        f"step {now.step}: the gradient was not finite {now.skipped} times; it diverged"
+                        f"step {now.step}: more than {MAX_SKIPPED} of the last {OF_STEPS} steps had a gradient that "
+                        "was not finite; it diverged"
                     )
             _average_into(average, unet, config, now.step)
             now.step, now.stage, now.loaded, share = now.step + 1, drawn.stage, drawn.loaded, next_share
@@ -301,8 +305,8 @@ def train(
         feeder.close()
         watch.close()
     if accelerator.is_main_process:
-        left_out = f", {now.skipped} left out for a gradient that was not finite" if now.skipped else ""
-        report(f"{now.step} steps{left_out}; checkpoint in {folder}")
+        without = f", {now.skipped} left out for a gradient that was not finite" if now.skipped else ""
+        report(f"{now.step} steps{without}; checkpoint in {folder}")
 
 
 class StopSignals:
