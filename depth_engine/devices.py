@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import torch
 
 from depth_engine.checks import known_name
 
-_yielding = threading.Lock()
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -56,10 +53,9 @@ def yield_cores() -> None:
     For a thread that works beside the network: where both compute with as many threads as there are cores, each waits
     for the other's at every operation.
     """
-    with _yielding:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, threads // 4))
-        # Threads begun later start with the number that was set last; any thread can put that back.
-        again = threading.Thread(target=torch.set_num_threads, args=(threads,))
-        again.start()
-        again.join()
+    # Not `torch.set_num_threads`, which sets what other threads start with, and MKL's number in all of them: the
+    # network's sums, and so the last bits of depth, would hang on which thread came first.
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()  # asked first: a thread's first question sets its number to torch's own
+    threadpool_limits(max(1, threads // 4), user_api="openmp")

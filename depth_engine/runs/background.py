@@ -1,6 +1,6 @@
 """Work beside the network: a thread that reads ahead, and one that writes behind. Order stays as it was.
 
-Writing leaves most cores to the network, and so does reading unless it is told that it is the network itself.
+Both leave most cores to the network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _End:
         self.error = error
 
 
-def read_ahead(source: Iterable[Item], items: int, *, all_cores: bool = False) -> Generator[Item, None, None]:
+def read_ahead(source: Iterable[Item], items: int) -> Generator[Item, None, None]:
     """The items of `source`, made in a thread up to `items` before they are asked for.
 
     An error of the source comes out where the next item would. Closing the iterator ends the thread and, if `source` is
@@ -32,7 +32,6 @@ def read_ahead(source: Iterable[Item], items: int, *, all_cores: bool = False) -
     Args:
         source: Iterated in the thread alone.
         items: Bound of the queue, from 1 up.
-        all_cores: Compute with as many threads as torch does elsewhere; without it, with few.
     """
     waiting: queue.Queue[Item | _End] = queue.Queue(items)
     stop = threading.Event()
@@ -49,8 +48,7 @@ def read_ahead(source: Iterable[Item], items: int, *, all_cores: bool = False) -
     def read() -> None:
         end = _End()
         try:
-            if not all_cores:
-                _yield_cores()
+            _yield_cores()
             for item in source:
                 if not offer(item):
                     break
