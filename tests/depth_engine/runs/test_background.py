@@ -158,7 +158,7 @@ def test_a_thread_that_begins_meanwhile_takes_all_cores() -> None:
         counts.add(torch.get_num_threads())
 
     for _ in range(300):
-        with WriteBehind(len, 1):  # its thread leaves cores while the next one begins
+        with WriteBehind[int](lambda _: None, 1):  # its thread leaves cores while the next one begins
             thread = threading.Thread(target=ask)
             thread.start()
             thread.join()
