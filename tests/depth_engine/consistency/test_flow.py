@@ -59,6 +59,18 @@ def test_errors_average_out_along_the_motion(drifting: tuple[torch.Tensor, torch
     assert steps[1] < 0.3 * steps[0]
 
 
+def test_a_still_surface_is_remembered_for_long() -> None:
+    """Some twenty-five frames average out, so little of what each frame says anew is seen from frame to frame."""
+    rgb = torch.from_numpy(texture(HEIGHT, WIDTH, 3)).expand(60, -1, -1, -1)
+    truth = torch.from_numpy(texture(HEIGHT, WIDTH, 4)[0]) * 0.5
+    predicted = flickering(truth.expand(60, -1, -1))
+    settled = follow_flow(rgb, predicted, settled=True)
+    before, after = ((values[31:] - values[30:-1]).abs().mean() for values in (predicted, settled))
+    assert after < 0.15 * before
+    before, after = ((values - truth)[30:].std() for values in (predicted, settled))
+    assert after < 0.45 * before
+
+
 def test_what_is_right_stays(drifting: tuple[torch.Tensor, torch.Tensor]) -> None:
     rgb, truth = drifting
     still_rgb, still = rgb[:1].expand(4, -1, -1, -1), truth[:1].expand(4, -1, -1)
@@ -161,6 +173,19 @@ def test_depth_is_steadier(engine: DepthEngine, clip: np.ndarray) -> None:
         return float(np.abs(values[1:, :, :-SPEED] - values[:-1, :, SPEED:]).mean() / values.std())
 
     assert change() < 0.7 * change(flow=False)
+
+
+def test_windows_meet_without_a_step(engine: DepthEngine) -> None:
+    """A window's first new frame follows the last one of the window before as the others follow each other."""
+    count, window, stride = 22, 6, 2
+    wide = texture(HEIGHT, WIDTH + SPEED * count, 0)
+    cut = np.stack([wide[..., SPEED * index : SPEED * index + WIDTH] for index in range(count)])
+    noisy = cut + 0.1 * np.random.default_rng(5).normal(size=cut.shape)
+    frames = ((noisy.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    values = engine.estimate(frames, shots=False, window=window, stride=stride).values
+    steps = np.abs(values[1:, :, :-SPEED] - values[:-1, :, SPEED:]).mean((1, 2))
+    across, inside = steps[window - 1 :: stride], steps[window::stride]
+    assert across.mean() < 1.5 * inside.mean()
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])

@@ -21,6 +21,7 @@ from depth_engine.depth import formats as depth_files
 from depth_engine.depth.formats import DEPTH_FORMATS, depth_path, iter_depth, open_depth_sink, split_depth_path
 from depth_engine.depth.sidecar import as_fps, make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.video.read import read_frames
+from tests.clips import packet_times_s
 
 READABLE = [name for name in DEPTH_FORMATS if name != "mp4"]
 COUNTS = ["mkv", "png16"]
@@ -172,6 +173,7 @@ def test_uneven_times_keep_every_frame_of_the_archive(tmp_path: Path) -> None:
             sink.write(frame, time_s)
     assert list(sink.times_s) == [0.2, 0.21, 0.5, 1.9, 1.95, 7.0]
     assert len(list(iter_depth(sink.path, value_range=(0, 1)))) == 6
+    np.testing.assert_allclose(packet_times_s(sink.path), np.subtract(sink.times_s, 0.2), atol=1e-3)
 
 
 @pytest.mark.parametrize("format", DEPTH_FORMATS)
