@@ -170,6 +170,7 @@ def _jobs(sources: Sequence[str | Path], formats: tuple[str, ...], options: dict
             end_s=options["end"],
             fps=options["fps"],
             max_frames=options["max_frames"],
+            stream=options["stream"],
             overwrite=options["overwrite"],
             resume=options["resume"],
         )

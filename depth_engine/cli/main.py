@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from depth_engine.cli.group import OneLineGroup, _trace, told
-from depth_engine.cli.options import FPS_HELP
+from depth_engine.cli.options import FPS_HELP, STREAM_HELP
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,6 +43,7 @@ def main() -> None:
 @click.option("--end", type=float, help="End of the part to take, seconds.")
 @click.option("--fps", type=float, help=FPS_HELP)
 @click.option("--max-frames", type=int, help="Take this many frames at the most.")
+@click.option("--stream", type=int, help=STREAM_HELP)
 @click.option("--shots/--no-shots", default=None, help="Find cuts, so that no context crosses one.  [default: --shots]")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--dtype", help="auto, float32, float16, bfloat16.")

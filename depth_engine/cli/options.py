@@ -8,8 +8,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+STREAM_HELP = "Which video stream, counted from 0.  [default: the one marked so, the largest of several]"
 FPS_HELP = "Reduce to this frame rate; of images: their rate.  [default of images: 24]"
-CLIP_FIELDS = {"start": "start_s", "end": "end_s", "fps": "fps", "max_frames": "max_frames"}
+CLIP_FIELDS = {"start": "start_s", "end": "end_s", "fps": "fps", "max_frames": "max_frames", "stream": "stream"}
 
 _OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("model", str, "Depth checkpoint: bundled, chronodepth, depthcrafter, a folder, or owner/name[@revision]."),
@@ -48,6 +49,7 @@ def clip_options(*, resume: bool = True) -> Callable[[Callable], Callable]:
         click.option("--end", type=float, help="End of the part to take, seconds."),
         click.option("--fps", type=float, help=FPS_HELP),
         click.option("--max-frames", type=int, help="Take this many frames at the most."),
+        click.option("--stream", type=int, help=STREAM_HELP),
         click.option("--overwrite", is_flag=True, help="Replace results that exist."),
         *([going_on] if resume else []),
         click.option("--quiet", is_flag=True, help="No progress bar, no summary."),

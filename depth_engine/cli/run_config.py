@@ -27,13 +27,14 @@ DEFAULTS: dict[str, Any] = {
     "end": None,
     "fps": None,
     "max_frames": None,
+    "stream": None,
     "shots": True,
     "device": "auto",
     "dtype": "auto",
     "overwrite": False,
     "resume": False,
 }
-_NUMBERS = {"window": int, "stride": int, "steps": int, "max_res": int, "seed": int, "max_frames": int}
+_NUMBERS = {"window": int, "stride": int, "steps": int, "max_res": int, "seed": int, "max_frames": int, "stream": int}
 _NUMBERS |= {"start": float, "end": float, "fps": float}
 _SWITCHES = ("shots", "flow")  # which can be turned off, too
 # Names that a sidecar uses for the same things, and what it records besides.

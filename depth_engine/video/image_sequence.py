@@ -65,6 +65,7 @@ def probe_images(
         container="images",
         color_matrix="rgb",
         sample_aspect=Fraction(1),
+        stream=0,
         notes=notes,
     )
 

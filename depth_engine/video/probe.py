@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -74,6 +74,7 @@ class VideoInfo:
         container: ffmpeg's name of the container; `images` for a sequence.
         color_matrix: ffmpeg's name of the YUV matrix, `unknown` if untagged.
         sample_aspect: Width / height of one pixel.
+        stream: Which of the file's video streams is read, counted from 0.
         notes: What a user should know about how this source is read.
     """
 
@@ -95,6 +96,7 @@ class VideoInfo:
     container: str
     color_matrix: str
     sample_aspect: Fraction
+    stream: int
     notes: tuple[str, ...]
 
     @property
@@ -127,21 +129,42 @@ def has_tone_mapping() -> bool:
     return has_filter(find_ffmpeg(), "zscale") and has_filter(find_ffmpeg(), "tonemap")
 
 
-def probe_file(path: Path) -> VideoInfo:
+def probe_file(path: Path, stream: int | None = None) -> VideoInfo:
     """What a video file is.
 
+    Args:
+        path: The file.
+        stream: Which of its video streams is meant, counted from 0; None: the one marked as default, the largest of
+            several.
+
     Raises:
-        VideoError: If the file is absent, empty, no video, sound only, or reaches out to an address.
+        VideoError: If the file is absent, empty, no video, sound only, reaches out to an address, or lacks the stream.
     """
     _check_regular(path)
     state = path.stat()
-    return _probe_unchanged(path, find_ffmpeg(), state.st_size, state.st_mtime_ns)
+    return _probe_unchanged(path, stream, find_ffmpeg(), state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)  # a command asks several times, and each answer takes a process
-def _probe_unchanged(path: Path, ffmpeg: str, size: int, time_ns: int) -> VideoInfo:
+def _probe_unchanged(path: Path, stream: int | None, ffmpeg: str, size: int, time_ns: int) -> VideoInfo:
     """What a file of that size and time is, asked of this ffmpeg."""
-    return _parse_probe(path, _first_frame_log(path, ffmpeg))
+    log = _first_frame_log(path, 0, ffmpeg)
+    videos = _parse_header(log, 0).video
+    chosen = _best_stream(videos) if stream is None else stream
+    if videos and not 0 <= chosen < len(videos):
+        listed = "; ".join(f"{index} ({facts})" for index, facts in enumerate(videos))
+        raise VideoError(f"{path}: stream: {stream} is not one of its video streams, which are {listed}")
+    return _parse_probe(path, log if chosen == 0 else _first_frame_log(path, chosen, ffmpeg), chosen)
+
+
+def _best_stream(videos: list[str]) -> int:
+    """Of ffmpeg's lines on the streams, the first of the largest among those marked as default, or among all."""
+
+    def rank(index: int) -> tuple[bool, int]:
+        size = re.search(r", (\d+)x(\d+)", videos[index])
+        return "(default)" in videos[index], int(size[1]) * int(size[2]) if size else 0
+
+    return max(range(len(videos)), key=rank, default=0)
 
 
 def _check_regular(path: Path) -> None:
@@ -158,11 +181,11 @@ def _check_regular(path: Path) -> None:
         raise VideoError(f"{path}: the file is empty")
 
 
-def _first_frame_log(path: Path, ffmpeg: str) -> list[tuple[str, str]]:
+def _first_frame_log(path: Path, stream: int, ffmpeg: str) -> list[tuple[str, str]]:
     """Ffmpeg's log while it decodes one frame: the header as it understands it, then the frame's facts."""
     source = ffmpeg_python.input(local_url(path), protocol_whitelist=LOCAL_PROTOCOLS, fflags="+discardcorrupt")
     # V: a video stream that is not a cover picture.
-    one_frame = {"map": "0:V:0", "frames:v": 1, "vf": "showinfo=checksum=0", "format": "null"}
+    one_frame = {"map": f"0:V:{stream}", "frames:v": 1, "vf": "showinfo=checksum=0", "format": "null"}
     command = source.output("-", **one_frame).global_args(*LOG_OPTIONS).compile(cmd=ffmpeg)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_TIMEOUT_S)
@@ -179,16 +202,15 @@ class _Header:
 
     container: str = ""
     duration_s: float | None = None
-    video: list[str] | None = None
+    video: list[str] = field(default_factory=list)
     audio_codecs: tuple[str, ...] = ()
     rotation_deg: int = 0
     alpha_tag: bool = False
 
 
-def _parse_header(log: list[tuple[str, str]]) -> _Header:
-    header = _Header(video=[])
-    videos = header.video = []
-    in_first_video = False
+def _parse_header(log: list[tuple[str, str]], stream: int) -> _Header:
+    header = _Header()
+    in_chosen = False
     for _, text in log:
         if text.startswith(("Stream mapping", "Output #")):
             break
@@ -196,24 +218,24 @@ def _parse_header(log: list[tuple[str, str]]) -> _Header:
             header.container = container[1]
         elif header.duration_s is None and (duration := re.match(r"\s+Duration: (\d+):(\d+):([\d.]+)", text)):
             header.duration_s = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3])
-        elif stream := _STREAM.match(text):
-            kind, facts = stream.groups()
-            in_first_video = False
+        elif found := _STREAM.match(text):
+            kind, facts = found.groups()
+            in_chosen = False
             if kind == "Audio":
                 header.audio_codecs += (re.split(r"[ ,]", facts, maxsplit=1)[0],)
             elif "(attached pic)" not in facts:
-                in_first_video = not videos
-                videos.append(facts)
-        elif in_first_video and (turn := _ROTATION.match(text)):
+                in_chosen = len(header.video) == stream
+                header.video.append(facts)
+        elif in_chosen and (turn := _ROTATION.match(text)):
             # ffmpeg prints the angle counter-clockwise.
             header.rotation_deg = round(-float(turn[1])) % 360
-        elif in_first_video and re.match(r"\s+alpha_mode\s*: 1$", text):
+        elif in_chosen and re.match(r"\s+alpha_mode\s*: 1$", text):
             header.alpha_tag = True
     return header
 
 
-def _parse_probe(path: Path, log: list[tuple[str, str]]) -> VideoInfo:
-    header = _parse_header(log)
+def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoInfo:
+    header = _parse_header(log, stream)
     whole = "\n".join(text for _, text in log)
     frame = _FIRST_FRAME.search(whole)
     if not header.video or not frame or header.container in _TEXT_ART_CONTAINERS:
@@ -222,7 +244,7 @@ def _parse_probe(path: Path, log: list[tuple[str, str]]) -> VideoInfo:
     color = {
         key: _found(rf"color_{key}:(\S+)", whole[frame.end() :], "unknown") for key in ("space", "trc", "primaries")
     }
-    facts = header.video[0]
+    facts = header.video[stream]
     fps, is_variable = _frame_rate(facts, whole)
     duration_s = header.duration_s or None
     bit_depth = _bit_depth(pixel_format)
@@ -248,7 +270,8 @@ def _parse_probe(path: Path, log: list[tuple[str, str]]) -> VideoInfo:
     if sample_aspect != 1:
         notes.append(f"pixels are not square ({sample_aspect}): read as stored, not stretched")
     if len(header.video) > 1:
-        notes.append(f"the first of {len(header.video)} video streams is read")
+        last = len(header.video) - 1
+        notes.append(f"of video streams 0 to {last}, stream {stream} is read, {width}x{height} (--stream)")
     return VideoInfo(
         path=path,
         kind="video",
@@ -268,6 +291,7 @@ def _parse_probe(path: Path, log: list[tuple[str, str]]) -> VideoInfo:
         container=header.container,
         color_matrix=color["space"],
         sample_aspect=sample_aspect,
+        stream=stream,
         notes=tuple(notes),
     )
 

@@ -67,12 +67,13 @@ _DECODED_FRAME = re.compile(r"^decoder -> .*?pts:(-?\d+)")
 _Payload = TypeVar("_Payload")
 
 
-def probe(source: str | Path, sequence_fps: Fraction | float | None = None) -> VideoInfo:
+def probe(source: str | Path, sequence_fps: Fraction | float | None = None, stream: int | None = None) -> VideoInfo:
     """What a source is: a video file, a folder of images, an image, or a pattern such as `frames/%05d.png`.
 
     Args:
         source: What is meant.
         sequence_fps: The rate of an image sequence, frames per second; None: 24. A video has its own.
+        stream: Which of a file's video streams, counted from 0; None: the default one, the largest of several.
 
     Raises:
         VideoError: If it cannot be used: it does not exist, is an address, holds no picture, is damaged from the
@@ -80,7 +81,9 @@ def probe(source: str | Path, sequence_fps: Fraction | float | None = None) -> V
     """
     images = _images_of(source)
     if not images.files:
-        return probe_file(Path(source))
+        return probe_file(Path(source), stream)
+    if stream is not None:
+        raise VideoError(f"{source}: stream: {stream} is not accepted; images have no streams")
     rate = None if sequence_fps is None else as_frame_rate(sequence_fps)
     return probe_images(source, images.files, rate, images.notes)
 
@@ -92,6 +95,7 @@ def read_frames(
     end_s: float | None = None,
     fps: Fraction | float | None = None,
     max_frames: int | None = None,
+    stream: int | None = None,
 ) -> Iterator[Frame]:
     """The frames of a source, one at a time, in bounded memory. Closing the iterator ends ffmpeg.
 
@@ -104,6 +108,7 @@ def read_frames(
         fps: Reduces the frame rate: keeps the source frame nearest to each multiple of 1/fps, none twice. At or above
             the source's rate all frames are kept. Of an image sequence it is the rate, and every image is a frame.
         max_frames: Stops after so many frames.
+        stream: As for `probe`.
 
     Raises:
         VideoError: At once if the source cannot be used or no frame lies in the range.
@@ -112,7 +117,7 @@ def read_frames(
     """
     _check_range(start_s, end_s, max_frames)
     wanted_fps = None if fps is None else as_frame_rate(fps)
-    info = probe(source, wanted_fps)
+    info = probe(source, wanted_fps, stream)
     if start_s and info.duration_s is not None and start_s >= info.duration_s:
         raise VideoError(f"{source}: start_s: {start_s:g} lies after its end at {info.duration_s:g} s")
     if wanted_fps and wanted_fps >= info.fps:
@@ -353,7 +358,7 @@ def _decode_command(info: VideoInfo, start_s: float, pixel_format: str) -> list[
         whole += ["-copyts", "-start_at_zero"]
     output = {
         "format": "rawvideo",
-        "map": "0:V:0",
+        "map": f"0:V:{info.stream}",
         "pix_fmt": pixel_format,
         "vf": ",".join([*_conversion(info, pixel_format), f"format={pixel_format}", "showinfo=checksum=0"]),
         **passthrough(find_ffmpeg()),

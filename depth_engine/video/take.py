@@ -16,7 +16,7 @@ from depth_engine.video.frame import Frame
 from depth_engine.video.probe import VideoInfo, as_frame_rate
 from depth_engine.video.read import probe, read_frames
 
-TAKE_FIELDS = ("start_s", "end_s", "fps", "max_frames")
+TAKE_FIELDS = ("start_s", "end_s", "fps", "max_frames", "stream")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Take:
         end_s: End of the part to take, seconds.
         fps: Frame rate to reduce to; of an image sequence, its rate.
         max_frames: Frames to take at the most.
+        stream: Which of a file's video streams, counted from 0; None: the default one, the largest of several.
     """
 
     source: str | Path
@@ -37,16 +38,15 @@ class Take:
     end_s: float | None = None
     fps: float | None = None
     max_frames: int | None = None
+    stream: int | None = None
 
     def info(self) -> VideoInfo:
         """What the source is, an image sequence at its rate."""
-        return probe(self.source, self.fps)
+        return probe(self.source, self.fps, self.stream)
 
     def frames(self) -> Iterator[Frame]:
         """The frames to take."""
-        return read_frames(
-            self.source, start_s=self.start_s, end_s=self.end_s, fps=self.fps, max_frames=self.max_frames
-        )
+        return read_frames(self.source, **{name: getattr(self, name) for name in TAKE_FIELDS})
 
     def expected_frames(self, info: VideoInfo) -> int | None:
         """How many frames that will be, as far as the file says."""

@@ -123,6 +123,7 @@ def test_stereo_gives_both_eyes(clip: Path, depth: Path, tmp_path: Path, layout:
         (("--easing", "sine"), "--easing: only applies to one-way moves: --path dolly"),
         (("--resume", "--overwrite"), "exclude each other"),
         (("--start", 99), "is past the end"),
+        (("--stream", 1), "stream: 1 is not one of its video streams, which are 0 (h264"),
         (("--depth-kind", "depth"), "contradicts disparity"),
     ],
 )

@@ -290,6 +290,40 @@ def test_a_range_between_frames_is_no_empty_clip(clip: Path) -> None:
         list(read_frames(clip, start_s=0.01, end_s=0.03))
 
 
+def two_streams(path: Path, default: str) -> Path:
+    """Red, 32x24, and blue, 64x48; `default`: the dispositions of both."""
+    inputs = [part for look in ("red:s=32x24", "blue:s=64x48") for part in ("-f", "lavfi", "-i", f"color={look}:r=10")]
+    first, second = default.split()
+    options = ("-map", "0", "-map", "1", "-frames:v", "3", "-c:v", "ffv1", "-pix_fmt", "bgr0")
+    run_ffmpeg(*inputs, *options, "-disposition:v:0", first, "-disposition:v:1", second, path)
+    return path
+
+
+@pytest.mark.parametrize(("default", "best"), [("0 default", 1), ("default 0", 0), ("0 0", 1), ("default default", 1)])
+def test_the_default_stream_is_read_or_the_largest(tmp_path: Path, default: str, best: int) -> None:
+    path = two_streams(tmp_path / "two.mkv", default)
+    info = probe(path)
+    assert (info.stream, info.width) == (best, (32, 64)[best])
+    assert any(f"stream {best} is read" in note and "--stream" in note for note in info.notes)
+    colours = ([255, 0, 0], [0, 0, 255])
+    for stream, wanted in ((None, best), (0, 0), (1, 1)):
+        take = Take(path, stream=stream)
+        assert take.info().stream == wanted
+        frames = list(take.frames())
+        assert len(frames) == 3 and np.abs(frames[0].rgb[0, 0].astype(int) - colours[wanted]).max() <= 2
+
+
+def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
+    path = two_streams(tmp_path / "two.mkv", "default 0")
+    with pytest.raises(
+        VideoError, match="two.mkv: stream: 2 is not one of .* which are 0 .*32x24.*; 1 "
+    ):
+        probe(path, stream=2)
+    save_images(tmp_path / "s", ["1.png"])
+    with pytest.raises(VideoError, match="stream: 0 is not accepted; images have no streams"):
+        probe(tmp_path / "s", stream=0)
+
+
 # Names and image sequences.
 
 
