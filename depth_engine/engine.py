@@ -16,7 +16,7 @@ from torch import Tensor
 from depth_engine.consistency.flow import follow_flow
 from depth_engine.devices import choose_device, choose_dtype
 from depth_engine.models.loading import CheckpointFiles, load_model, resolve_checkpoint
-from depth_engine.models.resize import ModelSize, fit_size
+from depth_engine.models.resize import ModelSize, SizedFrames, fit_size
 from depth_engine.models.svd.codec import ChunkedDecoder, Codec, PatchCodec, load_codec, to_pixels
 from depth_engine.models.svd.denoise import WindowTask, denoise_window
 from depth_engine.models.svd.embed import Embedder, load_embedder
@@ -26,7 +26,9 @@ from depth_engine.models.svd.unet import DepthUNet
 from depth_engine.models.svd.windows import Window, crossfade_noise_order, frames_to_read, next_window
 from depth_engine.plain_data import read_json
 from depth_engine.settings import RunSettings, choose_settings
+from depth_engine.video.frame import Frame
 from depth_engine.video.shots import mark_shots
+from depth_engine.video.take import Take
 
 if TYPE_CHECKING:
     from depth_engine.depth.depth_video import DepthVideo
@@ -70,12 +72,10 @@ class WindowResult:
 
     Attributes:
         depth: Depth in [0, 1] at the model's size, `[n, h, w]`; n may be 0.
-        size: Source size and model size.
         carry: State to go on from.
     """
 
     depth: Tensor
-    size: ModelSize
     carry: Carry
 
 
@@ -143,7 +143,7 @@ class DepthEngine:
 
     def estimate(
         self,
-        source: str | Path | np.ndarray | Tensor,
+        source: str | Path | Take | np.ndarray | Tensor,
         *,
         shots: bool | Collection[int] = True,
         noise: Noise | None = None,
@@ -156,7 +156,8 @@ class DepthEngine:
         """Depth of a whole clip, in memory.
 
         Args:
-            source: A video file or image sequence; or frames, uint8 `[T, H, W, 3]` or float `[T, 3, H, W]` in [0, 1].
+            source: A video file or image sequence, or a part of one as `Take` says it; or frames, uint8
+                `[T, H, W, 3]` or float `[T, 3, H, W]` in [0, 1].
             shots: Find cuts (True), take the clip as one shot (False), or a list of first frames.
             noise: Standard normals by (frame_index, draw, shape); default: keyed by the seed.
             fps: Reduce a file to this frame rate.
@@ -173,41 +174,34 @@ class DepthEngine:
             ValueError: Bad settings or frames.
         """
         from depth_engine.depth.depth_video import DepthVideo
-        from depth_engine.depth.sidecar import as_fps
+        from depth_engine.video.image_sequence import SEQUENCE_FPS
 
         chosen = choose_settings(self.spec, **settings)
+        take = _as_take(source, fps=fps, start_s=start_s, end_s=end_s, max_frames=max_frames)
         times_s: list[float] = []
-        rate = 24.0  # what image sequences count as, too
-        if isinstance(source, (str, Path)):
-            from depth_engine.video.read import probe, read_frames
-
-            rate = float(probe(source, fps).fps)
-            rate = min(rate, fps or rate)
-            frames: Iterable = _note_times(
-                read_frames(source, start_s=start_s, end_s=end_s, fps=fps, max_frames=max_frames), times_s
-            )
+        if isinstance(take, Take):
+            rate, frames = take.rate(take.info()), _note_times(take.frames(), times_s)
         else:
-            _refuse_trims({"fps": fps, "start_s": start_s, "end_s": end_s, "max_frames": max_frames})
-            frames = _check_clip(source)
+            rate, frames = SEQUENCE_FPS, _check_clip(take)
         shot_starts: list[int] = []
-        marked = _note_shots(mark_frames(frames, shots), shot_starts)
-        results = self.windows(marked, chosen, noise=noise)
-        values = [depth for result in results for depth in restore_frames(result)]
+        sized = self.sized(_note_shots(mark_frames(frames, shots), shot_starts), chosen)
+        results = self.windows(sized, chosen, noise=noise)
+        values = [depth for result in results for depth in sized.restore(result.depth)]
         if not values:
             raise ValueError("frames: the clip holds none")
         meta = {
             "checkpoint": {"name": self.files.name, "sha256": self.weights_sha256},
             "seed": chosen.seed,
             "settings": {**vars(chosen)},
-            "source": str(source) if isinstance(source, (str, Path)) else None,
+            "source": str(take.source) if isinstance(take, Take) else None,
             "shots": shot_starts,
         }
-        times = np.array(times_s or np.arange(len(values)) / rate, dtype=np.float64)
-        return DepthVideo(values=np.stack(values), kind=self.spec.kind, times_s=times, fps=as_fps(rate), meta=meta)
+        times = np.array(times_s or np.arange(len(values)) / float(rate), dtype=np.float64)
+        return DepthVideo(values=np.stack(values), kind=self.spec.kind, times_s=times, fps=rate, meta=meta)
 
     def stream(
         self,
-        frames: Iterable[np.ndarray | Tensor] | str | Path,
+        frames: Iterable[np.ndarray | Tensor] | str | Path | Take,
         *,
         shots: bool | Collection[int] = True,
         noise: Noise | None = None,
@@ -220,7 +214,8 @@ class DepthEngine:
         """Depth frame by frame, in bounded memory; the same values as `estimate`.
 
         Args:
-            frames: Frames one by one, uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1]; or a file.
+            frames: Frames one by one, uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1]; or a file, or a
+                part of one.
             shots: As for `estimate`.
             noise: As for `estimate`.
             fps: As for `estimate`.
@@ -233,15 +228,19 @@ class DepthEngine:
             Iterator of float32 `[H, W]` in [0, 1]; it lags the input by a window and a decode chunk at the most.
         """
         chosen = choose_settings(self.spec, **settings)
-        trims = {"fps": fps, "start_s": start_s, "end_s": end_s, "max_frames": max_frames}
-        if isinstance(frames, (str, Path)):
-            from depth_engine.video.read import read_frames
+        take = _as_take(frames, fps=fps, start_s=start_s, end_s=end_s, max_frames=max_frames)
+        pictures = (frame.rgb for frame in take.frames()) if isinstance(take, Take) else take
+        sized = self.sized(mark_frames(pictures, shots), chosen)
+        results = self.windows(sized, chosen, noise=noise)
+        return (depth for result in results for depth in sized.restore(result.depth))
 
-            frames = (frame.rgb for frame in read_frames(frames, **trims))  # type: ignore[arg-type]
-        else:
-            _refuse_trims(trims)
-        results = self.windows(mark_frames(frames, shots), chosen, noise=noise)
-        return (depth for result in results for depth in restore_frames(result))
+    def size_of(self, height: int, width: int, settings: RunSettings) -> ModelSize:
+        """The size that frames of a size are worked on at."""
+        return fit_size(height, width, self.spec.multiple, settings.max_res, settings.area_px)
+
+    def sized(self, marked: Iterable[tuple[Tensor, bool]], settings: RunSettings) -> SizedFrames:
+        """Frames from `mark_frames` as `windows` takes them; brings the depth back to their size."""
+        return SizedFrames(marked, lambda height, width: self.size_of(height, width, settings))
 
     @torch.inference_mode()
     def windows(
@@ -255,7 +254,8 @@ class DepthEngine:
         """Run window after window; the core that `estimate`, `stream` and resumable runs share.
 
         Args:
-            marked: Frames with True where a shot starts (see `mark_frames`), from frame `carry.frames_read` on.
+            marked: Frames of the model's size with True where a shot starts (see `sized`), from frame
+                `carry.frames_read` on.
             settings: From `choose_settings`.
             noise: Standard normals by (frame_index, draw, shape); default: keyed by the seed.
             carry: Where an earlier run stopped.
@@ -264,17 +264,11 @@ class DepthEngine:
         carry = (carry or Carry()).to(self.device)
         sigmas, initial_scale = self._noise_levels(settings)
         frames = _Lookahead(marked)
-        size: ModelSize | None = None
         while frames.has_next():
             wanted = frames_to_read(carry.window, settings.window, settings.stride)
             new: list[Tensor] = []
             while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.window)):
-                frame = frames.take()
-                height, width = frame.shape[-2:]
-                size = size or fit_size(height, width, self.spec.multiple, settings.max_res, settings.area_px)
-                new.append(size.shrink(frame[None]))  # at once: a window of large frames would not fit
-            if size is None:
-                return
+                new.append(frames.take()[None])
             window = next_window(carry.window, len(new), settings.window, settings.stride, settings.layout)
             condition, embedding = self._encode(new, carry.frames_read, noise)
             condition = _append(carry.condition, condition)[-window.length :]
@@ -297,7 +291,7 @@ class DepthEngine:
                 latents = self._follow_flow(condition, latents, window.context)
             ended = not frames.has_next() or frames.starts_shot()
             depth, carry = self._finish(carry, window, latents, condition, embedding, settings, ended)
-            yield WindowResult(depth=depth, size=size, carry=carry)
+            yield WindowResult(depth=depth, carry=carry)
 
     def _follow_flow(self, condition: Tensor, latents: Tensor, known: int) -> Tensor:
         """Latents of a window with its new frames' depth carried along the flow of the pictures."""
@@ -402,7 +396,7 @@ def mark_frames(frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[
     waiting: deque[Tensor] = deque()
     first_shape: list[int] = []
 
-    def pictures() -> Iterator[np.ndarray]:
+    def pictures() -> Iterator[Frame]:
         for index, frame in enumerate(frames):
             tensor = _channels_first(frame, index)
             first_shape[:] = first_shape or tensor.shape
@@ -413,22 +407,10 @@ def mark_frames(frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[
                 )
             waiting.append(tensor)
             picture = tensor if tensor.dtype == torch.uint8 else (tensor.clamp(0, 1) * 255).round().byte()
-            yield picture.movedim(0, -1).contiguous().numpy()
+            yield Frame(index, float(index), picture.movedim(0, -1).contiguous().numpy())
 
-    cuts = None if isinstance(shots, bool) else shots
-    try:
-        marked = mark_shots(pictures(), detect=shots is True, cuts=cuts)
-    except ValueError as error:
-        raise ValueError(str(error).replace("cuts:", "shots:", 1)) from error
-    for _, starts in marked:
-        yield waiting.popleft(), starts
-
-
-def restore_frames(result: WindowResult) -> Iterator[np.ndarray]:
-    """Depth frames at the source's size, float32 `[H, W]`, one at a time."""
-    for depth in result.depth.split(1):
-        if len(depth):
-            yield result.size.restore(depth)[0].clamp(0, 1).numpy()
+    for frame in mark_shots(pictures(), shots):
+        yield waiting.popleft(), frame.starts_shot
 
 
 class _Lookahead:
@@ -473,10 +455,14 @@ def _check_clip(frames: np.ndarray | Tensor) -> np.ndarray | Tensor:
     return frames
 
 
-def _refuse_trims(trims: dict[str, Any]) -> None:
-    given = [name for name, value in trims.items() if value is not None]
+def _as_take(source: Any, **part: Any) -> Any:
+    """The part of a file; frames are given back as they are."""
+    if isinstance(source, (str, Path)):
+        return Take(source, **part)
+    given = [name for name, value in part.items() if value is not None]
     if given:
-        raise ValueError(f"{given[0]}: {trims[given[0]]} is for files; cut frames yourself")
+        raise ValueError(f"{given[0]}: {part[given[0]]} is for files; cut frames yourself")
+    return source
 
 
 def _note_times(frames: Iterable, times_s: list[float]) -> Iterator[np.ndarray]:

@@ -60,8 +60,9 @@ class AnnotatorMaker:
 
     def __init__(self, method: AnnotatorMethod, detect: Callable[[np.ndarray], np.ndarray]) -> None:
         self.name, self._method, self._detect = method.name, method, detect
+        self.detect_shots = method.shots
 
-    def make(self, source: Source, first: int, state: dict[str, torch.Tensor], shots: list[int]) -> Iterator[Piece]:
+    def make(self, source: Source, first: int, state: dict[str, torch.Tensor]) -> Iterator[Piece]:
         """See `DepthMaker.make`."""
         for frame in source.frames():
             if frame.index >= first:
@@ -82,12 +83,14 @@ class AnnotatorMethod:
         weights: The weight file.
         device: Where it runs.
         detect_resolution: Short side that the network works at.
+        shots: Find cuts.
     """
 
     name: str
     weights: Path
     device: str
     detect_resolution: int = DETECT_RESOLUTION
+    shots: bool = True
     kind = "disparity"
 
     def identity(self) -> dict[str, Any]:
@@ -97,6 +100,7 @@ class AnnotatorMethod:
             "annotator": self.name,
             "weights": [self.weights.name, facts.st_size, facts.st_mtime_ns],
             "detect_resolution": self.detect_resolution,
+            "shots": self.shots,
         }
 
     @property
@@ -120,7 +124,12 @@ class AnnotatorMethod:
 
 
 def choose_annotator(
-    name: str, *, weights: str | None = None, device: str = "auto", detect_resolution: int | None = None
+    name: str,
+    *,
+    weights: str | None = None,
+    device: str = "auto",
+    detect_resolution: int | None = None,
+    shots: bool = True,
 ) -> AnnotatorMethod:
     """Check all that can be checked before anything heavy loads.
 
@@ -129,6 +138,7 @@ def choose_annotator(
         weights: Folder of the weights, or hub id.
         device: As `depth-engine estimate` takes it.
         detect_resolution: Short side that the network works at, a multiple of 64; None: the usual one.
+        shots: Find cuts.
 
     Raises:
         ValueError: The package is missing, or an argument is not accepted.
@@ -143,7 +153,7 @@ def choose_annotator(
     if side < _MULTIPLE or side % _MULTIPLE:
         near = max(1, round(side / _MULTIPLE)) * _MULTIPLE
         raise ValueError(f"--detect-resolution: {side} is not a multiple of {_MULTIPLE}; nearest: {near}")
-    return AnnotatorMethod(name, find_annotator_weights(name, weights), device, side)
+    return AnnotatorMethod(name, find_annotator_weights(name, weights), device, side, shots)
 
 
 def find_annotator_weights(name: str, weights: str | None = None) -> Path:

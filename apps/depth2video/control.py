@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,7 +24,7 @@ from depth_engine.checks import known_name
 
 if TYPE_CHECKING:
     from depth_engine.depth.source import DepthSource
-    from depth_engine.runs.resumable import Source
+    from depth_engine.video.frame import Frame
 
 NORMALIZATIONS = ("clip", "frame", "none")
 IMAGE_FITS = ("crop", "pad")
@@ -237,14 +236,14 @@ class ControlStream:
     """The control of a run, from a frame on, as long as both the clip and its depth last.
 
     Args:
-        clip: The source of the run.
+        clip: Frames of the source.
         frames: Its control, from the first frame on.
         first: The frame to begin with.
         video_size: Height and width at which `video` gives the clip's own frames, in step with the control.
     """
 
     def __init__(
-        self, clip: Source, frames: Iterator[np.ndarray], first: int, video_size: tuple[int, int] | None = None
+        self, clip: Iterator[Frame], frames: Iterator[np.ndarray], first: int, video_size: tuple[int, int] | None = None
     ) -> None:
         self._clip, self._frames, self._first, self._video_size = clip, frames, first, video_size
         self._kept: deque[np.ndarray] = deque()  # what no piece was made of yet: a few windows
@@ -252,17 +251,16 @@ class ControlStream:
         self._short_after: int | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        with closing(self._clip.frames()) as pictures:  # type: ignore[type-var]
-            for index, picture in enumerate(pictures):
-                frame = next(self._frames, None)
-                if frame is None:
-                    self._short_after = index
-                    return
-                if index >= self._first:
-                    if self._video_size is not None:
-                        self._video.append(cover(picture.rgb, *self._video_size))
-                    self._kept.append(frame)
-                    yield frame
+        for picture in self._clip:
+            frame = next(self._frames, None)
+            if frame is None:
+                self._short_after = picture.index
+                return
+            if picture.index >= self._first:
+                if self._video_size is not None:
+                    self._video.append(cover(picture.rgb, *self._video_size))
+                self._kept.append(frame)
+                yield frame
 
     def video(self) -> Iterator[np.ndarray]:
         """The clip's frame of each control frame that was given out, uint8 `[H, W, 3]`."""

@@ -213,13 +213,14 @@ def _warm_up(engine: DepthEngine, job: DepthJob, settings: RunSettings) -> tuple
     from depth_engine.engine import mark_frames
 
     frames = (frame.rgb for frame in islice(job.frames(), settings.window + 2 * settings.stride))
-    results = engine.windows(mark_frames(frames, False), settings)
+    sized = engine.sized(mark_frames(frames, False), settings)
+    results = engine.windows(sized, settings)
     began = time.monotonic()
-    size = next(results).size
+    next(results)
     first_s = time.monotonic() - began
     began = time.monotonic()
     count = sum(1 for _ in results)
-    return (time.monotonic() - began) / count if count else first_s, size
+    return (time.monotonic() - began) / count if count else first_s, sized.size
 
 
 def _duration(seconds: float) -> str:

@@ -34,13 +34,13 @@ from depth_engine.depth.formats import (
 from depth_engine.depth.sidecar import (
     DEPTH_KINDS,
     DepthKind,
-    as_fps,
     make_sidecar,
     read_sidecar,
     sidecar_path,
     write_sidecar,
 )
 from depth_engine.runs.atomic import refuse_existing
+from depth_engine.video.rate import as_frame_rate
 
 # Larger clips live in an unnamed temporary file that is mapped into memory, so that their length costs disk, not RAM.
 _IN_MEMORY_BYTES = 2**30
@@ -86,7 +86,7 @@ class DepthVideo:
             if not np.isfinite(frame).all():
                 raise ValueError(f"values: frame {index} holds NaN or infinity")
         object.__setattr__(self, "times_s", times_s)
-        object.__setattr__(self, "fps", as_fps(self.fps))
+        object.__setattr__(self, "fps", as_frame_rate(self.fps))
 
     def __repr__(self) -> str:
         """Shape and kind, no pixels."""
@@ -139,7 +139,7 @@ class DepthVideo:
         else:
             meta = {}
         values = _load_values(file, format, meta, value_range)
-        rate = as_fps(meta.get("fps") or fps or 1)
+        rate = as_frame_rate(meta.get("fps") or fps or 1)
         times_s = np.asarray(meta.get("times_s") or np.arange(len(values)) / float(rate), np.float64)
         return cls(values, kind, times_s, rate, meta)
 

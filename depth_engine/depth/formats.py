@@ -30,7 +30,6 @@ from depth_engine.depth.sidecar import (
     COUNT_FORMATS,
     DEPTH_KINDS,
     MAX_COUNT,
-    as_fps,
     check_range,
     read_sidecar,
     sidecar_path,
@@ -308,7 +307,7 @@ class _MkvSink(_VideoSink):
             path,
             width=width,
             height=height,
-            fps=as_fps(fps),
+            fps=fps,
             codec="ffv1",
             pixel_format="gray16le",
             overwrite=overwrite,
@@ -341,7 +340,7 @@ class _PreviewSink(_VideoSink):
         self._value_range = value_range
         self._kind = kind
         self._cmap = cmap
-        self._writer = VideoWriter(path, width=width, height=height, fps=as_fps(fps), codec="h264", overwrite=overwrite)
+        self._writer = VideoWriter(path, width=width, height=height, fps=fps, codec="h264", overwrite=overwrite)
 
     def _write_frame(self, values: np.ndarray, time_s: float) -> None:
         from depth_engine.report.colours import colorize

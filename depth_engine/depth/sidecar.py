@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from depth_engine.runs.atomic import part_path, publish, refuse_existing
+from depth_engine.video.rate import as_frame_rate
 
 DepthKind = Literal["disparity", "depth", "metric"]
 DEPTH_KINDS: tuple[str, ...] = get_args(DepthKind)
@@ -41,21 +42,6 @@ def check_range(value_range: tuple[float, float]) -> None:
     lo, hi = value_range
     if not (np.isfinite(lo) and np.isfinite(hi) and lo < hi):
         raise ValueError(f"value_range: ({lo}, {hi}) must be two finite numbers, the smaller first")
-
-
-def as_fps(fps: Fraction | float | str) -> Fraction:
-    """A frame rate as a fraction: 30000/1001 stays exact, 29.97 becomes 2997/100.
-
-    Raises:
-        ValueError: Not a positive number.
-    """
-    try:
-        fraction = Fraction(fps) if isinstance(fps, Fraction) else Fraction(str(fps)).limit_denominator(100_000)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"fps: {fps!r} is not a number such as 25 or 30000/1001") from error
-    if fraction <= 0:
-        raise ValueError(f"fps: {fps} must be positive")
-    return fraction
 
 
 def make_sidecar(
@@ -96,7 +82,7 @@ def make_sidecar(
         raise ValueError(f"kind: {kind!r} is not one of {', '.join(DEPTH_KINDS)}")
     check_range(value_range)
     lo, hi = (float(bound) for bound in value_range)
-    rate = as_fps(fps)
+    rate = as_frame_rate(fps)
     return {
         "format_version": FORMAT_VERSION,
         "kind": kind,

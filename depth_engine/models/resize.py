@@ -1,10 +1,12 @@
-"""The size that a model works at: frames shrunk to it, depth brought back from it."""
+"""The size that a model works at: frames shrunk to it, depth brought back from it. Nothing else resizes for a model."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,6 +30,36 @@ class ModelSize(NamedTuple):
         if (self.height, self.width) == (self.model_height, self.model_width):
             return depth
         return F.interpolate(depth.unsqueeze(1), (self.height, self.width), mode="bilinear").squeeze(1)
+
+
+class SizedFrames:
+    """Marked frames on their way to a model, shrunk one by one: a window of large frames would not fit in memory.
+
+    Args:
+        marked: Frames `[3, height, width]`, with True where a shot starts.
+        fit: Height and width of the first frame -> size to work at.
+    """
+
+    def __init__(self, marked: Iterable[tuple[Tensor, bool]], fit: Callable[[int, int], ModelSize]) -> None:
+        self._marked, self._fit = marked, fit
+        self._size: ModelSize | None = None
+
+    def __iter__(self) -> Iterator[tuple[Tensor, bool]]:
+        for frame, starts in self._marked:
+            self._size = self._size or self._fit(*frame.shape[-2:])
+            yield self._size.shrink(frame[None])[0], starts
+
+    @property
+    def size(self) -> ModelSize:
+        """Known once the first frame was taken."""
+        if self._size is None:
+            raise ValueError("frames: none was taken yet, so their size is not known")
+        return self._size
+
+    def restore(self, depth: Tensor) -> Iterator[np.ndarray]:
+        """Depth `[n, model_height, model_width]` at the frames' size, float32 `[H, W]` in [0, 1], one at a time."""
+        for frame in depth.split(1) if len(depth) else ():
+            yield self.size.restore(frame)[0].clamp(0, 1).numpy()
 
 
 def fit_size(

@@ -19,8 +19,9 @@ from depth_engine.report.colours import colorize, side_by_side
 from depth_engine.report.page import Report, write_report
 from depth_engine.runs.background import read_ahead
 from depth_engine.runs.pieces import Piece
-from depth_engine.runs.resumable import Job, Progress, ResumableRun, Seen, Source, plain
+from depth_engine.runs.resumable import Job, Progress, ResumableRun, Source, plain
 from depth_engine.settings import RunSettings
+from depth_engine.video.frame import Frame
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.sequence_files import is_pattern
 
@@ -80,13 +81,15 @@ class DepthMaker(Protocol):
     Attributes:
         name: Of its weights.
         kind: `disparity`, `depth` or `metric`.
+        detect_shots: Whether cuts are looked for.
     """
 
     name: str
     kind: str
+    detect_shots: bool
 
-    def make(self, source: Source, first: int, state: dict[str, Tensor], shots: list[int]) -> Iterator[Piece]:
-        """Depth float32 `[n, h, w]` at any size, from frame `first` on; adds the first frame of each shot."""
+    def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+        """Depth float32 `[n, h, w]` at any size, from frame `first` on."""
         ...
 
     def facts(self, info: VideoInfo) -> dict[str, Any]:
@@ -118,28 +121,28 @@ class DepthRun(ResumableRun):
     ) -> None:
         super().__init__(job, identity, on_frames)
         self.depth_job, self.maker, self.on_depth = job, maker, on_depth
+        self.shots = maker.detect_shots
         self.sinks: dict[str, DepthSink] = {}
-        self.shots: list[int] = []
 
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """See `ResumableRun.make`."""
-        return self.maker.make(source, first, state, self.shots)
+        return self.maker.make(source, first, state)
 
-    def write_frame(self, frame: np.ndarray, companions: dict[str, np.ndarray], seen: Seen) -> None:
+    def write_frame(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
         """See `ResumableRun.write_frame`."""
         import torch
 
         from depth_engine.models.resize import ModelSize
 
-        size = ModelSize(self.info.height, self.info.width, *frame.shape)
-        depth = size.restore(torch.from_numpy(frame)[None])[0].numpy()
+        size = ModelSize(self.info.height, self.info.width, *made.shape)
+        depth = size.restore(torch.from_numpy(made)[None])[0].numpy()
         for name in self.depth_job.formats:
-            self._sink(name).write(depth, seen.time_s)
+            self._sink(name).write(depth, frame.time_s)
         if self.on_depth is not None:
             self.on_depth(depth)
-        pair = side_by_side(seen.picture, colorize(frame, self.maker.kind), max_width_each=self.preview_width)
-        self.video(self.depth_job.preview, pair, seen.time_s)
-        self.note_change(frame)
+        pair = side_by_side(frame.rgb, colorize(made, self.maker.kind), max_width_each=self.preview_width)
+        self.video(self.depth_job.preview, pair, frame.time_s)
+        self.note_change(made)
 
     def write_texts(self, notes: list[str]) -> None:
         """See `ResumableRun.write_texts`."""
@@ -152,7 +155,7 @@ class DepthRun(ResumableRun):
             height=self.info.height,
             width=self.info.width,
             source=str(job.source),
-            shots=self.shots,
+            shots=self.first_frames,
             clipped={name: sink.clipped for name, sink in self.sinks.items()},
             **facts,
         )
@@ -163,7 +166,7 @@ class DepthRun(ResumableRun):
             settings={"checkpoint": self.maker.name, "kind": self.maker.kind, **facts["settings"]},
             times_s=self.times_s,
             change=self.change,
-            shots=self.shots,
+            shots=self.first_frames,
             notes=notes,
             outputs=[job.in_work(path) for path in job.outputs[:-1]],
         )
@@ -198,23 +201,17 @@ class EngineMaker:
         self.engine, self.settings, self.detect_shots, self.taken = engine, settings, detect_shots, taken
         self.name, self.kind = engine.files.name, engine.spec.kind
 
-    def make(self, source: Source, first: int, state: dict[str, Tensor], shots: list[int]) -> Iterator[Piece]:
+    def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """See `DepthMaker.make`."""
-        from depth_engine.engine import mark_frames
+        import torch
 
         size, carry = self._size(source.info), _carry(state)
-
-        def small() -> Iterator[tuple[Tensor, bool]]:
-            marked = mark_frames((frame.rgb for frame in source.frames()), self.detect_shots)
-            for index, (frame, starts) in enumerate(marked):
-                if starts:
-                    shots.append(index)
-                yield size.shrink(frame[None])[0], starts
-
+        frames = source.frames()
+        marked = ((torch.from_numpy(frame.rgb).movedim(-1, 0).contiguous(), frame.starts_shot) for frame in frames)
         # Decoding, cuts and shrinking run ahead of the network, by a window or so.
         frame_bytes = 3 * size.model_height * size.model_width
         ahead = max(1, min(self.settings.window, READ_AHEAD_BYTES // frame_bytes))
-        with closing(read_ahead(small(), ahead)) as marked:
+        with closing(read_ahead(iter(self.engine.sized(marked, self.settings)), ahead)) as marked:
             for _ in islice(marked, carry.frames_read):
                 pass
             for result in self.engine.windows(marked, self.settings, carry=carry):
@@ -237,10 +234,7 @@ class EngineMaker:
         return {"checkpoint": checkpoint, "seed": self.settings.seed, "settings": settings}
 
     def _size(self, info: VideoInfo) -> ModelSize:
-        from depth_engine.models.resize import fit_size
-
-        limits = self.settings.max_res, self.settings.area_px
-        return fit_size(info.height, info.width, self.engine.spec.multiple, *limits)
+        return self.engine.size_of(info.height, info.width, self.settings)
 
 
 def _state(carry: Carry) -> dict[str, Tensor]:

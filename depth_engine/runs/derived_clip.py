@@ -6,7 +6,7 @@ What novel views and generated videos share. How a run goes is in `resumable`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import numpy as np
 from depth_engine.report.colours import shrink_to_width, side_by_side
 from depth_engine.report.page import Report, write_report
 from depth_engine.runs.pieces import Piece
-from depth_engine.runs.resumable import Job, Progress, ResumableRun, Seen, Source, check_job, plain
+from depth_engine.runs.resumable import Job, Progress, ResumableRun, Source, check_job, plain
+from depth_engine.video.frame import Frame
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
 from depth_engine.video.write import check_format
@@ -110,6 +111,7 @@ class ClipRun(ResumableRun):
         identity: As for `check_clip_job`.
         make: Makes the pieces.
         settings: Shown in the report and kept in the sidecar.
+        shots: Look for cuts, or their first frames where they are known.
         panels: Companion -> caption: shown in the preview and the report between the source and the result.
         notes: Sentences for the sidecar and the report; read when all is made.
         on_frames: Told how many frames are done.
@@ -124,6 +126,7 @@ class ClipRun(ResumableRun):
         make: Maker,
         *,
         settings: Mapping[str, Any],
+        shots: bool | Collection[int] = False,
         panels: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         on_frames: Progress = lambda done: None,
@@ -132,23 +135,24 @@ class ClipRun(ResumableRun):
         self.identity = clip_identity(job, self.info, identity)
         self.clip_job, self._make, self._settings, self._notes = job, make, settings, notes
         self._panels = dict(panels or {})
+        self.shots = shots
         self._size = (0, 0)
 
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """See `ResumableRun.make`."""
         return self._make(source, first, state)
 
-    def write_frame(self, frame: np.ndarray, companions: dict[str, np.ndarray], seen: Seen) -> None:
+    def write_frame(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
         """See `ResumableRun.write_frame`."""
         job = self.clip_job
-        self.video(job.output, frame, seen.time_s, codec=job.codec, sound=job.sound)
+        self.video(job.output, made, frame.time_s, codec=job.codec, sound=job.sound)
         for name, path in job.companions.items():
-            self.video(path, companions[name], seen.time_s, codec=_companion_codec(path), sound=False)
+            self.video(path, companions[name], frame.time_s, codec=_companion_codec(path), sound=False)
         shown = [companions[name] for name in self._panels]
-        row = side_by_side(seen.picture, *shown, frame, max_width_each=self.preview_width)
-        self.video(job.preview, row, seen.time_s, sound=job.sound)
-        self.note_change(shrink_to_width(frame, self.preview_width).mean(axis=2) / 255)
-        self._size = (frame.shape[0], frame.shape[1])
+        row = side_by_side(frame.rgb, *shown, made, max_width_each=self.preview_width)
+        self.video(job.preview, row, frame.time_s, sound=job.sound)
+        self.note_change(shrink_to_width(made, self.preview_width).mean(axis=2) / 255)
+        self._size = (made.shape[0], made.shape[1])
 
     def write_texts(self, notes: list[str]) -> None:
         """See `ResumableRun.write_texts`."""
@@ -171,7 +175,7 @@ class ClipRun(ResumableRun):
             settings=sidecar["settings"],
             times_s=self.times_s,
             change=self.change,
-            shots=[0],
+            shots=self.first_frames,
             notes=sidecar["notes"],
             outputs=[job.in_work(path) for path in job.outputs[:-1]],
             panels=["Source", *self._panels.values(), "Result"],

@@ -19,11 +19,11 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from depth_engine.runs.lock import only_run
 from depth_engine.runs.pieces import PIECE_FILES, Piece, PieceStore, gathered
 from depth_engine.video.frame import Frame
 from depth_engine.video.probe import DecodeError, VideoInfo
+from depth_engine.video.shots import mark_known, mark_shots
 from depth_engine.video.take import TAKE_FIELDS, Take
 from depth_engine.video.write import VideoWriter
 
@@ -143,36 +144,39 @@ def already_finished(job: Job) -> bool:
     return True
 
 
-class Seen(NamedTuple):
-    """What the writer needs of a frame of the source.
-
-    Attributes:
-        time_s: When it is shown.
-        picture: A small copy, uint8 `[h, w, 3]`.
-    """
-
-    time_s: float
-    picture: np.ndarray
-
-
 class Source:
-    """The source of a run, decoded once: whole frames go to the maker, times and small copies wait for the writer.
+    """The source of a run, decoded once: whole frames go to the maker, small copies of them wait for the writer.
 
     Attributes:
         info: What it is.
         broken: The fault that ended it early, if any.
     """
 
-    def __init__(self, take: Take, info: VideoInfo, width: int, kept: int, write_kept: Callable[[Seen], None]) -> None:
-        """Args: what to read, width of small copies, frames that are made already, and what writes one of those."""
-        self._take, self._width, self._kept, self._write_kept = take, width, kept, write_kept
-        self.info = info
-        self._waiting: deque[Seen] = deque()
+    def __init__(self, run: ResumableRun, kept: int, write_kept: Callable[[Frame], None]) -> None:
+        """Args: whose source it is, how many frames are made already, and what writes one of those."""
+        self._run, self._kept, self._write_kept = run, kept, write_kept
+        self.info = run.info
+        self._waiting: deque[Frame] = deque()
         self.broken: DecodeError | None = None
 
     def frames(self) -> Iterator[Frame]:
-        """The frames from the first on, once. They end without an error where the source breaks off."""
-        with closing(self._take.frames()) as frames:  # type: ignore[type-var]
+        """The frames from the first on, once, with shots marked; no error where the source breaks off."""
+        shots = self._run.shots
+        with closing(self._whole()) as whole:  # type: ignore[type-var]
+            for frame in mark_shots(whole, shots) if isinstance(shots, bool) else mark_known(whole, shots):
+                small = replace(frame, rgb=shrink_to_width(frame.rgb, self._run.preview_width))
+                if frame.index < self._kept:
+                    self._write_kept(small)
+                else:
+                    self._waiting.append(small)
+                yield frame
+
+    def next_small(self) -> Frame:
+        """The next frame that the maker was given; its picture is a small copy."""
+        return self._waiting.popleft()
+
+    def _whole(self) -> Iterator[Frame]:
+        with closing(self._run.job.frames()) as frames:  # type: ignore[type-var]
             while True:
                 try:
                     frame = next(frames, None)
@@ -181,16 +185,7 @@ class Source:
                     return
                 if frame is None:
                     return
-                seen = Seen(frame.time_s, shrink_to_width(frame.rgb, self._width))
-                if frame.index < self._kept:
-                    self._write_kept(seen)
-                else:
-                    self._waiting.append(seen)
                 yield frame
-
-    def next_seen(self) -> Seen:
-        """The next frame that the maker was given."""
-        return self._waiting.popleft()
 
 
 class ResumableRun(ABC):
@@ -204,15 +199,18 @@ class ResumableRun(ABC):
     Attributes:
         info: Of the source.
         times_s: When the frames written so far are shown.
+        first_frames: Of the shots so far.
         change: Mean absolute change from each frame to the next, of what `note_change` was given.
     """
 
     preview_width: int  # of each panel
+    shots: bool | Collection[int] = False  # cuts are looked for, or not, or known
 
     def __init__(self, job: Job, identity: Mapping[str, Any], on_frames: Progress) -> None:
         self.job, self.identity, self.on_frames = job, dict(identity), on_frames
         self.info: VideoInfo = job.info()
         self.times_s: list[float] = []
+        self.first_frames: list[int] = []
         self.change: list[float] = []
         self._previous: np.ndarray | None = None
         self._videos: dict[Path, VideoWriter] = {}
@@ -223,8 +221,8 @@ class ResumableRun(ABC):
         """Pieces from frame `first` on; `state` is that of the piece before it. Reads `source` from its first frame."""
 
     @abstractmethod
-    def write_frame(self, frame: np.ndarray, companions: dict[str, np.ndarray], seen: Seen) -> None:
-        """Give a frame to every output, in the work folder."""
+    def write_frame(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
+        """Give what was made of a frame to every output, in the work folder; `frame` has a small picture."""
 
     @abstractmethod
     def write_texts(self, notes: list[str]) -> None:
@@ -315,12 +313,12 @@ class ResumableRun(ABC):
     def _write_all(self, store: PieceStore) -> DecodeError | None:
         """Write every output into the work folder; the fault that ended the source early, if any."""
         kept, made = store.frames, store.kept()
-        source = Source(self.job, self.info, self.preview_width, kept, lambda seen: self._write(*next(made), seen))
+        source = Source(self, kept, lambda frame: self._write(*next(made), frame))
 
         def keep(piece: Piece) -> None:
             store.append(piece)
-            for frame, companions in piece.one_by_one():
-                self._write(frame, companions, source.next_seen())
+            for values, companions in piece.one_by_one():
+                self._write(values, companions, source.next_small())
 
         with self.open_files:
             with (
@@ -337,9 +335,11 @@ class ResumableRun(ABC):
         self.write_texts([*self.info.notes, *broke_off])
         return source.broken
 
-    def _write(self, frame: np.ndarray, companions: dict[str, np.ndarray], seen: Seen) -> None:
-        self.write_frame(frame, companions, seen)
-        self.times_s.append(seen.time_s)
+    def _write(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
+        self.write_frame(made, companions, frame)
+        self.times_s.append(frame.time_s)
+        if frame.starts_shot:
+            self.first_frames.append(frame.index)
         self.on_frames(len(self.times_s))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import subprocess
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from depth_engine.video.ffmpeg_process import (
     local_url,
     split_log_line,
 )
+from depth_engine.video.rate import as_frame_rate
 
 # A header and one frame take well under a second; an 8K frame on a busy machine a few.
 _PROBE_TIMEOUT_S = 120
@@ -103,25 +103,6 @@ class VideoInfo:
     def has_audio(self) -> bool:
         """Whether there is a sound track."""
         return bool(self.audio_codecs)
-
-
-def as_frame_rate(fps: Fraction | float | int | str) -> Fraction:
-    """A frame rate as an exact fraction; 29.97 and its like become n * 1000 / 1001.
-
-    Raises:
-        ValueError: If it is not a positive number.
-    """
-    try:
-        exact = Fraction(fps)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"fps: {fps!r} is not a frame rate, a positive number") from error
-    if exact <= 0:
-        raise ValueError(f"fps: {fps!r} is not a frame rate, a positive number")
-    ntsc = Fraction(math.ceil(exact) * 1000, 1001)
-    # Rounded to two or three digits, as players and ffmpeg print them.
-    if exact.denominator != 1 and abs(exact - ntsc) < Fraction(6, 1000):
-        return ntsc
-    return exact.limit_denominator(100_000)
 
 
 def has_tone_mapping() -> bool:

@@ -31,7 +31,8 @@ from depth_engine.video.ffmpeg_process import (
 )
 from depth_engine.video.frame import Frame
 from depth_engine.video.image_sequence import probe_images, read_image
-from depth_engine.video.probe import DecodeError, VideoError, VideoInfo, as_frame_rate, has_tone_mapping, probe_file
+from depth_engine.video.probe import DecodeError, VideoError, VideoInfo, has_tone_mapping, probe_file
+from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.sequence_files import (
     IMAGE_SUFFIXES,
     ImageFiles,
@@ -225,7 +226,8 @@ def _deliver(
             chosen = _nearest_to_ticks(chosen, float(fps), float(1 / info.fps))
         try:
             for time_s, payload in itertools.islice(chosen, max_frames):
-                yield Frame(index, time_s - start_s, _pixels(payload))
+                name = payload.stem if isinstance(payload, Path) else None
+                yield Frame(index, time_s - start_s, _pixels(payload), name=name)
                 index += 1
         except _DamagedError as error:
             raise DecodeError(f"{info.path}: frame {index} cannot be read: {error}", index) from error

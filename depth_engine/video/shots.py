@@ -10,9 +10,12 @@ import itertools
 import operator
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from depth_engine.video.frame import Frame
 
 if TYPE_CHECKING:
     from scenedetect.detectors import AdaptiveDetector
@@ -30,71 +33,72 @@ _THUMBNAIL_WIDTH = 256
 _NOMINAL_FPS = 25.0
 
 
-def mark_shots(
-    frames: Iterable[np.ndarray], *, detect: bool = True, cuts: Collection[int] | None = None
-) -> Iterator[tuple[np.ndarray, bool]]:
-    """Every frame in order, with True where a new shot starts. Runs at most `LOOK_AHEAD` frames ahead.
+def mark_shots(frames: Iterable[Frame], shots: bool | Collection[int] = True) -> Iterator[Frame]:
+    """Every frame in order, saying whether a shot starts with it. Runs at most `LOOK_AHEAD` frames ahead.
 
     Args:
-        frames: uint8 RGB `[H, W, 3]`, all of one size.
-        detect: Whether to look for cuts; False makes the clip one shot.
-        cuts: Indices of the first frames of the shots, increasing; given these, nothing is looked for. Frame 0 starts
-            a shot whether it is named or not.
+        frames: All of one size.
+        shots: Look for cuts (True), take the clip as one shot (False), or the first frames of the shots, increasing.
+            Frame 0 starts a shot whether it is named or not.
 
     Raises:
-        ValueError: At once if `cuts` are not increasing indices; at the end of the clip if one lies beyond it.
+        ValueError: At once if `shots` are not increasing indices; at the end of the clip if one lies beyond it.
     """
-    if cuts is not None:
-        return _mark_given(frames, _check_cuts(cuts))
-    if detect:
-        return _mark_found(frames)
-    return ((frame, index == 0) for index, frame in enumerate(frames))
+    if not isinstance(shots, bool):
+        return _mark_given(frames, _check_indices(shots))
+    return _mark_found(frames) if shots else mark_known(frames, ())
 
 
-def _check_cuts(cuts: Collection[int]) -> list[int]:
+def mark_known(frames: Iterable[Frame], shots: Collection[int]) -> Iterator[Frame]:
+    """As `mark_shots`, where the first frames of the shots are known, perhaps of a longer clip."""
+    starts = {0, *shots}
+    for index, frame in enumerate(frames):
+        yield replace(frame, starts_shot=index in starts)
+
+
+def _check_indices(shots: Collection[int]) -> list[int]:
     try:
-        if any(isinstance(cut, (bool, np.bool_)) for cut in cuts):
+        if any(isinstance(first, (bool, np.bool_)) for first in shots):
             raise TypeError
-        indices = [operator.index(cut) for cut in cuts]
+        indices = [operator.index(first) for first in shots]
     except TypeError:
-        raise ValueError(f"cuts: {list(cuts)} are not frame indices, whole numbers") from None
+        raise ValueError(f"shots: {list(shots)} are not frame indices, whole numbers") from None
     if any(later <= earlier for earlier, later in itertools.pairwise(indices)) or (indices and indices[0] < 0):
-        raise ValueError(f"cuts: {indices} are not increasing frame indices, 0 or more")
+        raise ValueError(f"shots: {indices} are not increasing frame indices, 0 or more")
     return indices
 
 
-def _mark_given(frames: Iterable[np.ndarray], cuts: list[int]) -> Iterator[tuple[np.ndarray, bool]]:
-    starts = {0, *cuts}
+def _mark_given(frames: Iterable[Frame], shots: list[int]) -> Iterator[Frame]:
     count = 0
-    for index, frame in enumerate(frames):
-        yield frame, index in starts
-        count = index + 1
-    if cuts and cuts[-1] >= count:
-        raise ValueError(f"cuts: {cuts[-1]} lies beyond the clip, which has {count} frames")
+    for frame in mark_known(frames, shots):
+        yield frame
+        count += 1
+    if shots and shots[-1] >= count:
+        raise ValueError(f"shots: {shots[-1]} lies beyond the clip, which has {count} frames")
 
 
-def _mark_found(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
+def _mark_found(frames: Iterable[Frame]) -> Iterator[Frame]:
     look = _start_detector()
-    waiting: deque[np.ndarray] = deque()
+    waiting: deque[Frame] = deque()
     starts = {0}
     index = 0  # of the frame at the head of `waiting`
     thumbnail = None
     for frame in frames:
         first = thumbnail is None
-        thumbnail = _thumbnail(frame)
+        thumbnail = _thumbnail(frame.rgb)
         # The detector judges frames in the middle of its window only, and none within the shortest shot of its start:
         # repeat the first frame before the clip, for a stray frame of another shot may lead it.
         for _ in range(1 + _SHORTEST_SHOT if first else 1):
             starts |= look(thumbnail)
         waiting.append(frame)
         if len(waiting) > LOOK_AHEAD:
-            yield waiting.popleft(), index in starts
+            yield replace(waiting.popleft(), starts_shot=index in starts)
             starts.discard(index)
             index += 1
     while waiting and thumbnail is not None:
         # And the last one after it.
         starts |= look(thumbnail)
-        yield waiting.popleft(), index in starts
+        yield replace(waiting.popleft(), starts_shot=index in starts)
         index += 1
 
 
@@ -114,13 +118,13 @@ def _start_detector() -> Callable[[np.ndarray], set[int]]:
     return look
 
 
-def _thumbnail(frame: np.ndarray) -> np.ndarray:
-    """A frame in BGR, as OpenCV counts channels, at most `_THUMBNAIL_WIDTH` wide."""
+def _thumbnail(rgb: np.ndarray) -> np.ndarray:
+    """A picture in BGR, as OpenCV counts channels, at most `_THUMBNAIL_WIDTH` wide."""
     import cv2
 
-    height, width = frame.shape[:2]
+    height, width = rgb.shape[:2]
     shrink = max(1.0, width / _THUMBNAIL_WIDTH)
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     # Bilinear, as PySceneDetect shrinks frames itself: its thresholds are tuned to that, and it costs 0.1 ms at 1080p.
-    small = frame if shrink == 1 else cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+    small = rgb if shrink == 1 else cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
     return cv2.cvtColor(small, cv2.COLOR_RGB2BGR)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from depth_engine.video.frame import Frame
-from depth_engine.video.probe import VideoInfo, as_frame_rate
+from depth_engine.video.probe import VideoInfo
+from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.read import probe, read_frames
 
 TAKE_FIELDS = ("start_s", "end_s", "fps", "max_frames", "stream")
@@ -93,8 +94,8 @@ def check_source(take: Take) -> VideoInfo:
         raise ValueError(f"start: {take.start_s:g} is not accepted; give seconds from 0 up")
     if take.end_s is not None and take.end_s <= (take.start_s or 0):
         raise ValueError(f"end: {take.end_s:g} is not after the start ({take.start_s or 0:g} s)")
-    if take.fps is not None and (take.fps <= 0 or as_frame_rate(take.fps) <= 0):  # so few round to 0
-        raise ValueError(f"fps: {take.fps:g} is not accepted; give frames per second above 0")
+    if take.fps is not None:
+        as_frame_rate(take.fps)
     if take.max_frames is not None and take.max_frames < 1:
         raise ValueError(f"max-frames: {take.max_frames} is not accepted; give a number of frames from 1 up")
     info = take.info()

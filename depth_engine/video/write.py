@@ -20,7 +20,8 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 
 from depth_engine.video.ffmpeg_process import LOCAL_PROTOCOLS, ErrorLog, find_ffmpeg, local_url, passthrough
-from depth_engine.video.probe import as_frame_rate, probe_file
+from depth_engine.video.probe import probe_file
+from depth_engine.video.rate import as_frame_rate
 
 
 class _Codec(NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from depth_engine import DepthEngine, seeded_noise
-from depth_engine.engine import Carry, mark_frames, restore_frames
+from depth_engine.engine import Carry, mark_frames
 from depth_engine.settings import choose_settings
 
 SETTINGS: dict[str, Any] = {"window": 4, "stride": 2, "steps": 2, "max_res": 64}
@@ -67,16 +67,17 @@ def test_any_window_can_be_the_last_before_a_restart(
     depthcrafter: DepthEngine, clip: np.ndarray, strategy: str, stop_after: int
 ) -> None:
     settings = choose_settings(depthcrafter.spec, strategy=strategy, **SETTINGS)
-    marked = list(mark_frames(iter(clip), [0, 7]))
-    unbroken = [depth for result in depthcrafter.windows(marked, settings) for depth in restore_frames(result)]
+    sized = depthcrafter.sized(mark_frames(iter(clip), [0, 7]), settings)
+    marked = list(sized)
+    unbroken = [depth for result in depthcrafter.windows(marked, settings) for depth in sized.restore(result.depth)]
     first = []
     carry = Carry()
     for _, result in zip(range(stop_after), depthcrafter.windows(marked, settings), strict=False):
-        first += list(restore_frames(result))
+        first += list(sized.restore(result.depth))
         carry = result.carry
     assert carry.frames_done == len(first)
     rest = depthcrafter.windows(marked[carry.frames_read :], settings, carry=carry)
-    resumed = first + [depth for result in rest for depth in restore_frames(result)]
+    resumed = first + [depth for result in rest for depth in sized.restore(result.depth)]
     assert np.array_equal(np.stack(resumed), np.stack(unbroken))
 
 
@@ -99,7 +100,7 @@ def test_reads_no_further_than_a_window_ahead(chronodepth: DepthEngine, clip: np
 def test_carry_does_not_grow(depthcrafter: DepthEngine, clip: np.ndarray) -> None:
     settings = choose_settings(depthcrafter.spec, **SETTINGS)
     long = np.concatenate([clip] * 3)
-    for result in depthcrafter.windows(mark_frames(iter(long), False), settings):
+    for result in depthcrafter.windows(depthcrafter.sized(mark_frames(iter(long), False), settings), settings):
         for tensor in (result.carry.condition, result.carry.latents, result.carry.embedding):
             assert tensor is None or len(tensor) < settings.window
         assert result.carry.pending is None or len(result.carry.pending) < depthcrafter.spec.decode_chunk

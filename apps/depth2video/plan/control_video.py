@@ -66,7 +66,7 @@ class ControlPlan:
             settings["disparity_range"] = [span.low, span.high]
 
         def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
-            control = ControlStream(clip, control_frames(source, span, self.height, self.width), first)
+            control = ControlStream(clip.frames(), control_frames(source, span, self.height, self.width), first)
             for _ in control:
                 yield Piece(control.taken(1))
             control.end(notes)

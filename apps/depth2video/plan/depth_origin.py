@@ -35,7 +35,11 @@ def choose_clip_depth(
         if value is not None and request.source not in ANNOTATORS:
             raise ValueError(f"{option}: only applies to --depth {', '.join(ANNOTATORS)}")
     choose = partial(
-        choose_annotator, weights=annotator_weights, device=request.device, detect_resolution=detect_resolution
+        choose_annotator,
+        weights=annotator_weights,
+        device=request.device,
+        detect_resolution=detect_resolution,
+        shots=request.shots,
     )
     methods = {name: partial(choose, name) for name in ANNOTATORS}
     depth = choose_depth(request, take, info, output, methods, prefix="depth-")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,7 @@ from depth2video.control import (
     control_frames,
     cover,
 )
+from depth2video.generators.catalogue import GENERATORS
 from depth2video.generators.interface import Generator, Offload, Request
 from depth2video.generators.loading import find_parts, load_generator, weights_identity
 from depth2video.plan.choices import check_device, check_request, choose_size, choose_windows, find_generator
@@ -143,10 +145,15 @@ class VideoPlan:
             settings["disparity_range"] = [span.low, span.high]
 
         def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
-            frames = control_frames(source, span, self.height, self.width)
+            size, frames = (self.height, self.width), clip.frames()
+            opening = list(islice(frames, 1))
             with_video = self.request.strength is not None
-            control = ControlStream(clip, frames, first, video_size=(self.height, self.width) if with_video else None)
+            control = ControlStream(
+                chain(opening, frames), control_frames(source, span, *size), first, size if with_video else None
+            )
             request = replace(self.request, video=control.video() if with_video else None)
+            if request.image is None and GENERATORS[self.generator].image == "first frame":
+                request = replace(request, image=cover(opening[0].rgb, *size) if opening else None)
             with closing(read_ahead(control, self.window)) as given:  # beside the network
                 for piece in generator.generate(given, request, state=state or None):
                     yield piece._replace(companions={CONTROL: control.taken(len(piece.frames))})
@@ -214,9 +221,6 @@ def plan_video(
     check_request(spec, request)
     check_device(spec, device, dtype, offload)
     picture, image_notes = read_image(image, image_fit, height, width)
-    if picture is None and spec.image == "first frame":
-        with closing(job.frames()) as frames:  # type: ignore[type-var]
-            picture = cover(next(frames).rgb, height, width)
     if parts.get("ip_adapter") is not None and picture is None:
         raise ValueError("--image: is missing; --ip-adapter reads it")
     needed = ("ip_adapter",) if spec.image == "style" and picture is not None else ()

@@ -141,6 +141,7 @@ class RenderPlan:
             self.identity,
             lambda clip, first, state: self._make(depth, placement, facts.median, clip, first, state),
             settings=settings,
+            shots=depth.shots if depth.shots is not None else self.detect_shots,
             notes=notes,
             on_frames=on_frames,
         ).run()
@@ -170,11 +171,9 @@ class RenderPlan:
         with closing(depth.open()) as values:  # type: ignore[type-var]
             placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
             frames = source_frames(
-                clip,
+                clip.frames(),
                 placed,
                 camera_of,
-                depth.shots,
-                detect_shots=self.detect_shots,
                 sharpen=self.sharpen,
                 first=max(0, first - back),
             )
@@ -334,6 +333,7 @@ class StereoPlan:
             self.identity,
             lambda clip, first, state: self._make(depth, placement, clip, first, state),
             settings={**self.settings, **self.depth.to_json(), "placement": placement.to_json()},
+            shots=depth.shots if depth.shots is not None else self.detect_shots,
             notes=self.depth.notes,
             on_frames=on_frames,
         ).run()
@@ -355,11 +355,9 @@ class StereoPlan:
         with closing(depth.open()) as values:  # type: ignore[type-var]
             placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
             frames = source_frames(
-                clip,
+                clip.frames(),
                 placed,
                 lambda index: source,
-                depth.shots,
-                detect_shots=self.detect_shots,
                 sharpen=self.sharpen,
                 first=first,
             )

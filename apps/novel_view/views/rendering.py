@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from depth_engine.geometry.cameras import Camera, intrinsics
 from depth_engine.runs.pieces import Piece
 from depth_engine.video.frame import Frame
-from depth_engine.video.shots import mark_shots
 from novel_view.paths import Path
 from novel_view.warp.edges import sharpen_borders
 from novel_view.warp.fill import fill_from_frames, fill_spatial, steady
@@ -28,14 +27,6 @@ FILLS = ("none", "spatial", "temporal")
 # Other frames that fill holes: as far apart as they can be within what is held.
 NEIGHBOURS = 24
 _USED_NEIGHBOURS = 6
-
-
-class Clip(Protocol):
-    """What gives the frames of a clip, such as a `Take` or the source of a run."""
-
-    def frames(self) -> Iterator[Frame]:
-        """The frames from the first on."""
-        ...
 
 
 class SourceFrame(NamedTuple):
@@ -59,48 +50,33 @@ class SourceFrame(NamedTuple):
 
 
 def source_frames(
-    take: Clip,
+    clip: Iterator[Frame],
     depth: Iterator[np.ndarray],
     camera_of: Callable[[int], Camera],
-    shots: tuple[int, ...] | None,
     *,
-    detect_shots: bool = True,
     sharpen: bool = True,
     first: int = 0,
 ) -> Iterator[SourceFrame]:
-    """Frames of a take with their depth.
+    """Frames of a clip with their depth.
 
     Args:
-        take: The part of the clip.
+        clip: With the shots marked.
         depth: Planar depth at the clip's size, frame by frame.
         camera_of: The camera of a frame.
-        shots: First frames of the shots, if known; None: cuts are looked for.
-        detect_shots: Look for them.
         sharpen: Move depth borders to the picture's.
         first: Frames before it are read and not prepared.
 
     Raises:
         ValueError: The depth ends before the clip.
     """
-    times: deque[float] = deque()
-
-    def pictures() -> Iterator[np.ndarray]:
-        for frame in take.frames():
-            times.append(frame.time_s)
-            yield frame.rgb
-
-    known = None if shots is None else set(shots)
-    marked = mark_shots(pictures(), detect=detect_shots and known is None)
-    for index, (rgb, starts) in enumerate(marked):
-        values = next(depth, None)
+    for frame in clip:
+        values, index = next(depth, None), frame.index
         if values is None:
             raise ValueError(f"depth: it ends after {index} frames, before the clip; give --max-frames {index}")
-        time_s = times.popleft()
         if index < first:
             continue
-        starts = index == 0 or (index in known if known is not None else starts)
-        sharp = sharpen_borders(values, rgb) if sharpen else values
-        yield SourceFrame(index, time_s, rgb, sharp, camera_of(index), starts)
+        sharp = sharpen_borders(values, frame.rgb) if sharpen else values
+        yield SourceFrame(index, frame.time_s, frame.rgb, sharp, camera_of(index), frame.starts_shot)
 
 
 def view_camera(frame: SourceFrame, path: Path, median_depth: float) -> Camera:

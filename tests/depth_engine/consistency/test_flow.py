@@ -12,7 +12,7 @@ import torch
 
 from depth_engine import DepthEngine
 from depth_engine.consistency.flow import follow_flow
-from depth_engine.engine import Carry, mark_frames, restore_frames
+from depth_engine.engine import Carry, mark_frames
 from depth_engine.models.loading import resolve_checkpoint
 from depth_engine.models.svd.spec import CHRONODEPTH
 from depth_engine.settings import choose_settings
@@ -152,7 +152,7 @@ def test_a_checkpoint_without_a_lossless_codec_can_t_want_it(svd_folder: Path) -
     engine = DepthEngine.from_pretrained(svd_folder, spec=CHRONODEPTH, device="cpu")
     settings = replace(choose_settings(engine.spec, window=2, stride=1, steps=1), flow=True)
     with pytest.raises(ValueError, match="flow: True is not accepted; it needs a lossless codec"):
-        list(engine.windows(mark_frames(np.zeros((2, 64, 64, 3), dtype=np.uint8), False), settings))
+        list(engine.windows(engine.sized(mark_frames(np.zeros((2, 64, 64, 3), np.uint8), False), settings), settings))
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +191,15 @@ def test_windows_meet_without_a_step(engine: DepthEngine) -> None:
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_a_restart_goes_on_the_same(engine: DepthEngine, clip: np.ndarray, stop_after: int) -> None:
     settings = choose_settings(engine.spec, window=4, stride=2)
-    marked = list(mark_frames(iter(clip), [0, 7]))
-    unbroken = [depth for result in engine.windows(marked, settings) for depth in restore_frames(result)]
+    sized = engine.sized(mark_frames(iter(clip), [0, 7]), settings)
+    marked = list(sized)
+    unbroken = [depth for result in engine.windows(marked, settings) for depth in sized.restore(result.depth)]
     first, carry = [], Carry()
     for _, result in zip(range(stop_after), engine.windows(marked, settings), strict=False):
-        first += list(restore_frames(result))
+        first += list(sized.restore(result.depth))
         carry = result.carry
     rest = engine.windows(marked[carry.frames_read :], settings, carry=carry)
-    resumed = first + [depth for result in rest for depth in restore_frames(result)]
+    resumed = first + [depth for result in rest for depth in sized.restore(result.depth)]
     assert np.array_equal(np.stack(resumed), np.stack(unbroken))
 
 

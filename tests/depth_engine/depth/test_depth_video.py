@@ -46,7 +46,7 @@ def _metric() -> DepthVideo:
         ({"times_s": [0.0, 1.0]}, "times_s: shape"),
         ({"times_s": [0.0, 1.0, 1.0]}, "times_s: must be finite and increase"),
         ({"times_s": [0.0, 1.0, np.inf]}, "times_s: must be finite and increase"),
-        ({"fps": 0}, "fps: 0 must be positive"),
+        ({"fps": 0}, "fps: 0 is not a frame rate"),
     ],
 )
 def test_what_is_no_depth_is_refused(changes: dict, message: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from depth_engine.video.ffmpeg_process import FFMPEG_VARIABLE, find_ffmpeg
-from depth_engine.video.probe import DecodeError, VideoError, as_frame_rate
+from depth_engine.video.probe import DecodeError, VideoError
 from depth_engine.video.read import expand_inputs, probe, read_frames, read_gray16
 from depth_engine.video.take import Take
 from tests.clips import cut_off, footage, make_clip, packet_times_s, run_ffmpeg
@@ -89,14 +89,6 @@ def test_odd_size_with_subsampled_colour(folder: Path) -> None:
 def test_exact_frame_rate(folder: Path, rate: str, suffix: str) -> None:
     path = make_clip(folder / f"rate.{suffix}", rate=rate, frames=20)
     assert probe(path).fps == Fraction(rate)
-
-
-@pytest.mark.parametrize(
-    ("given", "exact"),
-    [(29.97, Fraction(30000, 1001)), (23.976, Fraction(24000, 1001)), (23.98, Fraction(24000, 1001)), (25.0, 25)],
-)
-def test_rounded_frame_rates_are_understood(given: float, exact: Fraction) -> None:
-    assert as_frame_rate(given) == exact
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])

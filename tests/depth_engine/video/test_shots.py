@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import pytest
 
+from depth_engine.video.frame import Frame
 from depth_engine.video.read import read_frames
-from depth_engine.video.shots import LOOK_AHEAD, mark_shots
+from depth_engine.video.shots import LOOK_AHEAD, mark_known, mark_shots
 from tests.clips import footage
 
 
-def starts(frames: list[np.ndarray], **options: object) -> list[int]:
-    marked = list(mark_shots(frames, **options))  # type: ignore[arg-type]
-    assert len(marked) == len(frames)
-    assert all(given is frame for (given, _), frame in zip(marked, frames, strict=True))
-    return [index for index, (_, starts) in enumerate(marked) if starts]
+def as_frames(pictures: Iterable[np.ndarray]) -> Iterator[Frame]:
+    return (Frame(index, index / 25, rgb, name=f"plate.{index}") for index, rgb in enumerate(pictures))
+
+
+def starts(pictures: list[np.ndarray], shots: bool | Collection[int] = True) -> list[int]:
+    marked = list(mark_shots(as_frames(pictures), shots))
+    assert all(frame.rgb is picture for frame, picture in zip(marked, pictures, strict=True))
+    assert [frame.name for frame in marked] == [f"plate.{index}" for index in range(len(pictures))]
+    return [frame.index for frame in marked if frame.starts_shot]
 
 
 def scene(seed: int, count: int, size: tuple[int, int] = (48, 64), speed: int = 1) -> list[np.ndarray]:
@@ -76,25 +81,30 @@ def test_it_looks_only_a_little_ahead() -> None:
             taken += 1
             yield frame
 
-    for given, _ in enumerate(mark_shots(stream())):
+    for given, _ in enumerate(mark_shots(as_frames(stream()))):
         assert taken <= given + 1 + LOOK_AHEAD
 
 
 def test_no_detection_makes_one_shot() -> None:
-    assert starts(scene(1, 10) + scene(2, 10), detect=False) == [0]
+    assert starts(scene(1, 10) + scene(2, 10), False) == [0]
 
 
 @pytest.mark.parametrize("cuts", [[], [0], [0, 3, 7], [3, 7], (9,), np.array([2, 5])])
 def test_given_cuts(cuts: list[int]) -> None:
-    assert starts(scene(1, 10), cuts=cuts) == sorted({0, *cuts})
+    assert starts(scene(1, 10), cuts) == sorted({0, *cuts})
 
 
 @pytest.mark.parametrize("cuts", [[3, 3], [5, 2], [-1, 4], [1.5], ["2"], [True]])
 def test_bad_cuts_are_refused_at_once(cuts: list) -> None:
-    with pytest.raises(ValueError, match="cuts: "):
-        mark_shots([], cuts=cuts)
+    with pytest.raises(ValueError, match="shots: "):
+        mark_shots([], cuts)
 
 
 def test_cuts_beyond_the_clip() -> None:
-    with pytest.raises(ValueError, match="cuts: 10 lies beyond the clip, which has 10 frames"):
-        list(mark_shots(scene(1, 10), cuts=[4, 10]))
+    with pytest.raises(ValueError, match="shots: 10 lies beyond the clip, which has 10 frames"):
+        list(mark_shots(as_frames(scene(1, 10)), [4, 10]))
+
+
+def test_shots_of_a_longer_clip_are_marked_as_far_as_it_goes() -> None:
+    marked = mark_known(as_frames(scene(1, 10)), (0, 4, 12))
+    assert [frame.index for frame in marked if frame.starts_shot] == [0, 4]
