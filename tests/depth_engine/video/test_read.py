@@ -307,9 +307,7 @@ def test_the_default_stream_is_read_or_the_largest(tmp_path: Path, default: str,
 
 def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
     path = two_streams(tmp_path / "two.mkv", "default 0")
-    with pytest.raises(
-        VideoError, match="two.mkv: stream: 2 is not one of .* which are 0 .*32x24.*; 1 "
-    ):
+    with pytest.raises(VideoError, match="two.mkv: stream: 2 is not one of .* which are 0 .*32x24.*; 1 "):
         probe(path, stream=2)
     save_images(tmp_path / "s", ["1.png"])
     with pytest.raises(VideoError, match="stream: 0 is not accepted; images have no streams"):
