@@ -1,4 +1,4 @@
-"""Cameras for other programs: COLMAP's text model, and glTF, which Blender and most 3D programs import as it is."""
+"""Scenes for other programs: COLMAP's text model, and glTF, which Blender and most 3D programs import as it is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 
 from depth_engine.geometry.cameras import Camera, opengl_from_opencv
 
-# glTF's world has y up, ours y down: half a turn about x.
-_GLTF_FROM_WORLD = np.diag([1.0, -1.0, -1.0, 1.0])
-_FLOAT = 5126
+_FLOAT, _BYTE = 5126, 5121  # numbers of an accessor
+_POINTS = 0  # how a primitive is drawn
 _NEAR_M, _FAR_M = 0.01, 1000.0
 
 
@@ -55,60 +54,88 @@ def write_colmap(
     (folder / "points3D.txt").write_text("\n".join(rows) + "\n")
 
 
-def write_gltf(path: Path, cameras: Sequence[Camera], times_s: Sequence[float]) -> None:
-    """Write one camera that moves as the clip's did, as a `.gltf` file that holds all it needs.
+def write_gltf(
+    path: Path, cameras: Sequence[Camera], times_s: Sequence[float], points: np.ndarray, colors: np.ndarray
+) -> None:
+    """Write a cloud of points and one camera that moves as the clip's did, as a `.gltf` file that holds all it needs.
 
     Args:
         path: Where to.
-        cameras: In order, all of one K and size.
+        cameras: In order, all of one K and size, in a world with y up.
         times_s: When each is.
+        points: `[N, 3]`, in the same world.
+        colors: uint8 `[N, 3]`, sRGB.
     """
-    poses = [_GLTF_FROM_WORLD @ opengl_from_opencv(camera.world_from_camera) for camera in cameras]
-    turns = _continuous(quaternions(np.stack([pose[:3, :3] for pose in poses])))
-    times = np.asarray(times_s, "<f4")
-    blocks = [times, np.stack([pose[:3, 3] for pose in poses]).astype("<f4"), turns.astype("<f4")]
-    views, accessors, offset = [], [], 0
-    for number, (block, shape) in enumerate(zip(blocks, ("SCALAR", "VEC3", "VEC4"), strict=True)):
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": block.nbytes})
-        accessors.append({"bufferView": number, "componentType": _FLOAT, "count": len(block), "type": shape})
-        offset += block.nbytes
-    accessors[0] |= {"min": [float(times.min())], "max": [float(times.max())]}
-    data = base64.b64encode(b"".join(block.tobytes() for block in blocks)).decode()
+    poses = opengl_from_opencv(np.stack([camera.world_from_camera for camera in cameras]))
+    turns = _continuous(quaternions(poses[:, :3, :3]))
+    blocks = _Blocks()
+    times = blocks.add(np.asarray(times_s, "<f4"), "SCALAR", bounds=True)
+    moves = blocks.add(poses[:, :3, 3].astype("<f4"), "VEC3")
+    rotations = blocks.add(turns.astype("<f4"), "VEC4")
+    first = cameras[0]
+    half_width, half_height = first.width / 2 / first.K[0, 0], first.height / 2 / first.K[1, 1]
+    lens = {
+        "yfov": float(2 * np.arctan(half_height)),
+        "aspectRatio": float(half_width / half_height),
+        "znear": _NEAR_M,
+        "zfar": _FAR_M,
+    }
+    samplers = [{"input": times, "output": output, "interpolation": "LINEAR"} for output in (moves, rotations)]
     channels = [
         {"sampler": number, "target": {"node": 0, "path": name}}
         for number, name in enumerate(("translation", "rotation"))
     ]
-    first = cameras[0]
+    nodes: list[dict[str, Any]] = [
+        {"name": "clip camera", "camera": 0, "translation": poses[0, :3, 3].tolist(), "rotation": turns[0].tolist()}
+    ]
     content: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "depth-engine novel-view"},
         "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [
-            {"name": "clip camera", "camera": 0, "translation": blocks[1][0].tolist(), "rotation": turns[0].tolist()}
-        ],
-        "cameras": [
-            {
-                "type": "perspective",
-                "perspective": {
-                    "yfov": float(2 * np.arctan(first.height / 2 / first.K[1, 1])),
-                    "aspectRatio": first.width / first.height,
-                    "znear": _NEAR_M,
-                    "zfar": _FAR_M,
-                },
-            }
-        ],
-        "animations": [
-            {
-                "name": "clip camera",
-                "samplers": [{"input": 0, "output": output, "interpolation": "LINEAR"} for output in (1, 2)],
-                "channels": channels,
-            }
-        ],
-        "buffers": [{"byteLength": offset, "uri": f"data:application/octet-stream;base64,{data}"}],
-        "bufferViews": views,
-        "accessors": accessors,
+        "nodes": nodes,
+        "cameras": [{"type": "perspective", "perspective": lens}],
+        "animations": [{"name": "clip camera", "samplers": samplers, "channels": channels}],
     }
-    path.write_text(json.dumps(content) + "\n")
+    if len(points):
+        opaque = np.column_stack([colors, np.full(len(colors), 255, np.uint8)])  # rows of four bytes, as glTF wants
+        cloud = {
+            "POSITION": blocks.add(np.asarray(points, "<f4"), "VEC3", bounds=True),
+            "COLOR_0": blocks.add(opaque, "VEC4"),
+        }
+        content["meshes"] = [{"name": "points", "primitives": [{"attributes": cloud, "mode": _POINTS}]}]
+        nodes.append({"name": "points", "mesh": 0})
+    content["scenes"] = [{"nodes": list(range(len(nodes)))}]
+    path.write_text(json.dumps({**content, **blocks.content()}) + "\n")
+
+
+class _Blocks:
+    """The numbers of a glTF file, one after the other in one buffer."""
+
+    def __init__(self) -> None:
+        self._data: list[bytes] = []
+        self._views: list[dict[str, int]] = []
+        self._accessors: list[dict[str, Any]] = []
+        self._size = 0
+
+    def add(self, values: np.ndarray, kind: str, *, bounds: bool = False) -> int:
+        """The number of the accessor of these values; bytes are taken for shares of 255."""
+        held = values.tobytes()
+        accessor: dict[str, Any] = {"bufferView": len(self._views), "count": len(values), "type": kind}
+        accessor["componentType"] = _BYTE if values.dtype == np.uint8 else _FLOAT
+        if values.dtype == np.uint8:
+            accessor["normalized"] = True
+        if bounds:
+            accessor |= {"min": np.atleast_1d(values.min(0)).tolist(), "max": np.atleast_1d(values.max(0)).tolist()}
+        self._views.append({"buffer": 0, "byteOffset": self._size, "byteLength": len(held)})
+        self._accessors.append(accessor)
+        self._data.append(held)
+        self._size += len(held)
+        return len(self._accessors) - 1
+
+    def content(self) -> dict[str, Any]:
+        """Buffer, views and accessors."""
+        data = base64.b64encode(b"".join(self._data)).decode()
+        buffer = {"byteLength": self._size, "uri": f"data:application/octet-stream;base64,{data}"}
+        return {"buffers": [buffer], "bufferViews": self._views, "accessors": self._accessors}
 
 
 def _continuous(turns: np.ndarray) -> np.ndarray:

@@ -22,6 +22,11 @@ _video_options = options(
     click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
     click.option("--mask-out", type=_OUTPUT, help="Video of the holes as they were before filling."),
     click.option("--sharpen/--no-sharpen", default=True, help="Move depth borders to the picture's first."),
+    click.option(
+        "--edge/--no-edge",
+        default=True,
+        help="Let pixels that mix a near thing with what lies behind move with it.  [default: --edge]",
+    ),
 )
 
 
@@ -58,6 +63,7 @@ def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     with told(debug, 2):
         from novel_view.paths import ONE_WAY, PATHS
         from novel_view.views.render_command import fov_of, plan_render
+        from novel_view.views.rendering import Borders
 
         if given["path"] != "stabilize":
             refuse_unused(["smooth"], "only applies to --path stabilize")
@@ -65,7 +71,8 @@ def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
             refuse_unused(["easing"], f"only applies to one-way moves: --path {', '.join(ONE_WAY)}")
         job, depth = _job(source, given), depth_request(given)
         given["fov"] = fov_of(job, given.pop("fov"), given.pop("focal"))
-        plan = plan_render(job, depth=depth, **given)
+        borders = Borders(given.pop("sharpen"), given.pop("edge"))
+        plan = plan_render(job, borders=borders, depth=depth, **given)
     _run(plan, quiet, debug)
 
 
@@ -94,9 +101,11 @@ def stereo(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Left and right view of INPUT in one video."""
     with told(debug, 2):
         from novel_view.views.render_command import plan_stereo
+        from novel_view.views.rendering import Borders
 
         job, depth = _job(source, given), depth_request(given)
-        plan = plan_stereo(job, depth=depth, **given)
+        borders = Borders(given.pop("sharpen"), given.pop("edge"))
+        plan = plan_stereo(job, borders=borders, depth=depth, **given)
     _run(plan, quiet, debug)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from depth_train.scenes.procedural.clips import SceneClip, make_clips, render_view
 from depth_train.score import MAX_DEPTH_M, RUNS
-from novel_view.warp.edges import sharpen_borders
+from novel_view.warp.edges import give_mixed_to_near, sharpen_borders
 from novel_view.warp.fill import fill_spatial
 from novel_view.warp.reproject import warp
 
@@ -114,7 +114,8 @@ def main() -> None:
 @click.option("--scenes", default=20, show_default=True)
 @click.option("--supersample", default=2, show_default=True, help="Rays along each side of a pixel, for its colour.")
 @click.option("--antialias/--no-antialias", default=True, show_default=True)
-def true_depth(scenes: int, supersample: int, antialias: bool) -> None:
+@click.option("--edge/--no-edge", default=True, show_default=True, help="Mixed pixels move with the near side.")
+def true_depth(scenes: int, supersample: int, antialias: bool, edge: bool) -> None:
     """Views of true depth."""
     for share in (0.05, 0.15):
         rows = []
@@ -125,7 +126,9 @@ def true_depth(scenes: int, supersample: int, antialias: bool) -> None:
             seen = render_view(seed, [0.0], clip.K, poses, HEIGHT, WIDTH, supersample=supersample)
             rgb, depth_m = seen.rgb[0].numpy(), seen.depth_m[0].numpy()
             visible = seen_by(depth_m, there[0], here[0], clip.depth_m[0].numpy())
-            view = warp(clip.rgb[0].numpy(), clip.depth_m[0].numpy(), here[0], there[0], antialias=antialias)
+            picture, depth = clip.rgb[0].numpy(), clip.depth_m[0].numpy()
+            depth = give_mixed_to_near(depth, picture) if edge else depth
+            view = warp(picture, depth, here[0], there[0], antialias=antialias)
             both = visible & ~view.hole
             error = np.abs(view.rgb.astype(float) - rgb).mean(2)
             border = near_borders(depth_m)
@@ -192,6 +195,7 @@ def _score(
     before: tuple[np.ndarray, np.ndarray] | None = None
     for index, wanted in enumerate(truth):
         depth = sharpen_borders(depth_m[index], rgb[index]) if sharpen else depth_m[index]
+        depth = give_mixed_to_near(depth, rgb[index])
         view = fill_spatial(warp(rgb[index], depth, here[index], there[index], antialias=True))
         error = view.rgb.astype(float) - wanted.rgb
         errors.append(np.mean(error[wanted.visible] ** 2))

@@ -7,7 +7,9 @@
     sparse_pc.ply                points that the cameras were found by
     points.ply                   a dense cloud, from the depth
     colmap_text/                 cameras and points as COLMAP's text model
-    camera.gltf                  the moving camera, for Blender
+    scene.gltf                   the moving camera and the dense cloud, for Blender
+
+All of it lies in one world, the poses' with its y axis up (half a turn about x), as glTF wants it.
 
 Nothing of nerfstudio is imported here.
 """
@@ -44,6 +46,8 @@ DEPTH_UNIT = 1e-3
 # median distance, and the farthest depth that fits lies 13 median distances away.
 _RELATIVE_SCALE = 5.0
 _MAX_COUNT = 65535
+# The poses' world has y down.
+_UP_FROM_WORLD = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def _frames(
             planar = poses.placement.depth(next(fitted_frames([values], height, width)))
             if options.sharpen:
                 planar = sharpen_borders(planar, rgb)
-            pose = poses.world_from_camera[frame.index].copy()
+            pose = _UP_FROM_WORLD @ poses.world_from_camera[frame.index]
             pose[:3, 3] *= scale
             if mask is not None:
                 grey = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).mean(axis=2)
@@ -319,14 +323,15 @@ class _Writer:
             raise ValueError("depth: no pixel of the exported frames has one before the camera; check --depth-kind")
         held_out = [row["file_path"] for row in self._rows[self._options.eval_every // 2 :: self._options.eval_every]]
         self._write_transforms(held_out)
-        points = self._poses.points * scene_scale(self._poses)
+        points = self._poses.points @ _UP_FROM_WORLD[:3, :3] * scene_scale(self._poses)
         write_ply(self._folder / "sparse_pc.ply", points, self._poses.colors)
-        if self._clouds:
-            parts = zip(*self._clouds, strict=True)
-            write_ply(self._folder / "points.ply", *(np.concatenate(part) for part in parts))
+        dense = [np.concatenate(part) for part in zip(*self._clouds, strict=True)]
+        if dense:
+            write_ply(self._folder / "points.ply", *dense)
         names = [Path(row["file_path"]).name for row in self._rows]
         write_colmap(self._folder / "colmap_text", self._cameras, names, points, self._poses.colors)
-        write_gltf(self._folder / "camera.gltf", self._cameras, [row["time_s"] for row in self._rows])
+        shown = dense or [points, self._poses.colors]
+        write_gltf(self._folder / "scene.gltf", self._cameras, [row["time_s"] for row in self._rows], *shown)
         return Dataset(folder, len(self._rows), len(held_out), self._unknown / len(self._rows))
 
     def _write_transforms(self, held_out: list[str]) -> None:

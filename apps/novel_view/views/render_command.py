@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +27,7 @@ from novel_view.paths import PATHS, NamedPath, Path, stabilized
 from novel_view.views.rendering import (
     FILLS,
     NEIGHBOURS,
+    Borders,
     Fill,
     last_view,
     piece_of,
@@ -88,7 +89,7 @@ class RenderPlan:
         fov_deg: Vertical field of view of the source.
         poses: Of the clip, if given.
         fill: What becomes of holes.
-        sharpen: Move depth borders to the picture's.
+        borders: What is done to depth borders.
         detect_shots: Look for cuts.
         device: Where views are made.
         settings: What the user chose, for the sidecar.
@@ -103,7 +104,7 @@ class RenderPlan:
     fov_deg: float
     poses: PoseResult | None
     fill: Fill
-    sharpen: bool
+    borders: Borders
     detect_shots: bool
     device: str
     settings: dict[str, Any]
@@ -174,7 +175,7 @@ class RenderPlan:
                 clip.frames(),
                 placed,
                 camera_of,
-                sharpen=self.sharpen,
+                borders=self.borders,
                 first=max(0, first - back),
             )
             views = render_views(
@@ -201,7 +202,7 @@ def plan_render(
     poses: File | None,
     fill: str,
     smooth: float,
-    sharpen: bool,
+    borders: Borders,
     depth: DepthRequest,
 ) -> RenderPlan:
     """Check all that can be checked before anything heavy loads.
@@ -226,7 +227,7 @@ def plan_render(
     settings: dict[str, Any] = {
         "path": path,
         "fill": fill,
-        "sharpen": sharpen,
+        **asdict(borders),
         "shots": depth.shots,
         "seed": depth.seed,
     }
@@ -253,7 +254,7 @@ def plan_render(
         fov_deg=fov_deg,
         poses=held,
         fill=cast(Fill, fill),
-        sharpen=sharpen,
+        borders=borders,
         detect_shots=depth.shots,
         device=where,
         settings=settings,
@@ -301,7 +302,7 @@ class StereoPlan:
         depth: Where it comes from.
         eyes: How they stand.
         layout: How the two views are put into one picture.
-        sharpen: Move depth borders to the picture's.
+        borders: What is done to depth borders.
         detect_shots: Look for cuts.
         device: Where views are made.
         settings: What the user chose, for the sidecar.
@@ -312,7 +313,7 @@ class StereoPlan:
     depth: DepthInput
     eyes: Eyes
     layout: str
-    sharpen: bool
+    borders: Borders
     detect_shots: bool
     device: str
     settings: dict[str, Any]
@@ -358,7 +359,7 @@ class StereoPlan:
                 clip.frames(),
                 placed,
                 lambda index: source,
-                sharpen=self.sharpen,
+                borders=self.borders,
                 first=first,
             )
             yield from (piece_of(*view) for view in self._pairs(frames, left, right, state))
@@ -385,7 +386,7 @@ def plan_stereo(
     layout: str,
     separation: float,
     convergence: float,
-    sharpen: bool,
+    borders: Borders,
     depth: DepthRequest,
 ) -> StereoPlan:
     """Check all that can be checked before anything heavy loads.
@@ -400,12 +401,12 @@ def plan_stereo(
         "layout": layout,
         "separation_percent": separation,
         "convergence": convergence,
-        "sharpen": sharpen,
+        **asdict(borders),
         "shots": depth.shots,
         "device": warp_device(depth.device),
     }
     info = check_source(job)
     choice = choose_depth(depth, job, info, job.output)
-    plan = StereoPlan(job, info, choice, eyes, layout, sharpen, depth.shots, settings["device"], settings)
+    plan = StereoPlan(job, info, choice, eyes, layout, borders, depth.shots, settings["device"], settings)
     check_clip_job(job, plan.identity)
     return plan

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from depth_engine.geometry.cameras import Camera, intrinsics
 from depth_engine.runs.pieces import Piece
 from depth_engine.video.frame import Frame
 from novel_view.paths import Path
-from novel_view.warp.edges import sharpen_borders
+from novel_view.warp.edges import give_mixed_to_near, sharpen_borders
 from novel_view.warp.fill import fill_from_frames, fill_spatial, steady
 from novel_view.warp.reproject import Warped, warp
 
@@ -27,6 +28,25 @@ FILLS = ("none", "spatial", "temporal")
 # Other frames that fill holes: as far apart as they can be within what is held.
 NEIGHBOURS = 24
 _USED_NEIGHBOURS = 6
+
+
+@dataclass(frozen=True)
+class Borders:
+    """What is done to depth borders before pixels are moved.
+
+    Attributes:
+        sharpen: Move them to the picture's.
+        edge: Let pixels that mix both sides move with the nearer one.
+    """
+
+    sharpen: bool = True
+    edge: bool = True
+
+    def mended(self, depth: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+        """Planar depth `[H, W]` with its borders where the picture `[H, W, 3]` has them."""
+        if self.sharpen:
+            depth = sharpen_borders(depth, rgb)
+        return give_mixed_to_near(depth, rgb) if self.edge else depth
 
 
 class SourceFrame(NamedTuple):
@@ -54,7 +74,7 @@ def source_frames(
     depth: Iterator[np.ndarray],
     camera_of: Callable[[int], Camera],
     *,
-    sharpen: bool = True,
+    borders: Borders = Borders(),
     first: int = 0,
 ) -> Iterator[SourceFrame]:
     """Frames of a clip with their depth.
@@ -63,7 +83,7 @@ def source_frames(
         clip: With the shots marked.
         depth: Planar depth at the clip's size, frame by frame.
         camera_of: The camera of a frame.
-        sharpen: Move depth borders to the picture's.
+        borders: What is done to depth borders.
         first: Frames before it are read and not prepared.
 
     Raises:
@@ -75,8 +95,8 @@ def source_frames(
             raise ValueError(f"depth: it ends after {index} frames, before the clip; give --max-frames {index}")
         if index < first:
             continue
-        sharp = sharpen_borders(values, frame.rgb) if sharpen else values
-        yield SourceFrame(index, frame.time_s, frame.rgb, sharp, camera_of(index), frame.starts_shot)
+        mended = borders.mended(values, frame.rgb)
+        yield SourceFrame(index, frame.time_s, frame.rgb, mended, camera_of(index), frame.starts_shot)
 
 
 def view_camera(frame: SourceFrame, path: Path, median_depth: float) -> Camera:

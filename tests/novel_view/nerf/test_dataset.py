@@ -13,6 +13,7 @@ from novel_view.camera_files import quaternions
 from novel_view.nerf.dataset import DatasetOptions, export_dataset
 from novel_view.scene_commands import export as export_command
 from novel_view.scene_plans import moved_cameras
+from scipy.spatial.transform import Rotation
 
 from depth_engine.depth.source import open_depth
 from depth_engine.geometry.cameras import opengl_from_opencv
@@ -21,6 +22,7 @@ from depth_engine.video.take import Take
 from tests.novel_view.scene_clip import FPS, FRAMES, HEIGHT, WIDTH, SceneFiles, write_clip
 
 UNKNOWN_FRAME = 6  # its camera was not found
+UP = (1, -1, -1)  # from the poses' world to the data set's, whose y axis is up
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +115,11 @@ def test_depth_of_one_frame_falls_on_the_next(scene: SceneFiles, folder: Path) -
 
 def test_clouds_lie_on_the_scene(scene: SceneFiles, poses: PoseResult, folder: Path) -> None:
     sparse = read_ply(folder / "sparse_pc.ply")
-    assert np.allclose(sparse["xyz"], poses.points, atol=1e-6) and np.array_equal(sparse["rgb"], poses.colors)
+    assert np.allclose(sparse["xyz"], poses.points * UP, atol=1e-6) and np.array_equal(sparse["rgb"], poses.colors)
     dense = read_ply(folder / "points.ply")
     assert 3000 < len(dense) <= 5000 + FRAMES
     camera = poses.camera(0)
-    local = (dense["xyz"] - camera.world_from_camera[:3, 3]) @ camera.world_from_camera[:3, :3]
+    local = (dense["xyz"] * UP - camera.world_from_camera[:3, 3]) @ camera.world_from_camera[:3, :3]
     pixels = (local @ camera.K.T)[:, :2] / local[:, 2:]
     inside = (local[:, 2] > 0) & (pixels >= 0).all(1) & (pixels < (WIDTH, HEIGHT)).all(1)
     columns, rows = pixels[inside].astype(int).T
@@ -130,25 +132,53 @@ def test_colmap_reads_the_text_model(poses: PoseResult, folder: Path) -> None:
     assert model.num_reg_images() == FRAMES - 1 and model.num_points3D() == 50
     image = model.find_image_with_name("frame_00003.png")
     pose = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
-    assert np.allclose(np.linalg.inv(pose), poses.world_from_camera[3], atol=1e-9)
+    assert np.allclose(np.linalg.inv(pose), np.diag([*UP, 1]) @ poses.world_from_camera[3], atol=1e-9)
     assert np.allclose(next(iter(model.cameras.values())).calibration_matrix(), poses.K)
 
 
 def test_the_gltf_camera_stands_where_the_clips_did(poses: PoseResult, folder: Path) -> None:
-    content = json.loads((folder / "camera.gltf").read_text())
-    data = base64.b64decode(content["buffers"][0]["uri"].split(",", 1)[1])
-    times, moves, turns = (
-        np.frombuffer(data[view["byteOffset"] :][: view["byteLength"]], "<f4") for view in content["bufferViews"]
-    )
+    content = json.loads((folder / "scene.gltf").read_text())
+    times, moves, turns = (gltf_values(content, accessor) for accessor in range(3))
     assert len(times) == FRAMES - 1 and times[-1] == pytest.approx((FRAMES - 1) / FPS)
-    index = FRAMES - 1
-    x, y, z, w = turns.reshape(-1, 4)[-1]
-    expected = np.diag([1.0, -1, -1, 1]) @ opengl_from_opencv(poses.world_from_camera[index])
-    assert np.allclose(moves.reshape(-1, 3)[-1], expected[:3, 3], atol=1e-5)
-    same = abs(float(np.dot(quaternions(expected[None, :3, :3])[0], [x, y, z, w])))
+    expected = opengl_from_opencv(np.diag([*UP, 1]) @ poses.world_from_camera[FRAMES - 1])
+    assert np.allclose(moves[-1], expected[:3, 3], atol=1e-5)
+    same = abs(float(np.dot(quaternions(expected[None, :3, :3])[0], turns[-1])))
     assert same == pytest.approx(1, abs=1e-6)
     lens = content["cameras"][0]["perspective"]
     assert lens["yfov"] == pytest.approx(2 * np.arctan(HEIGHT / 2 / poses.K[1, 1]))
+    assert lens["aspectRatio"] == pytest.approx(WIDTH / HEIGHT)
+
+
+def gltf_values(content: dict, number: int) -> np.ndarray:
+    """Numbers of an accessor, `[N, k]`."""
+    data = base64.b64decode(content["buffers"][0]["uri"].split(",", 1)[1])
+    accessor = content["accessors"][number]
+    view = content["bufferViews"][accessor["bufferView"]]
+    kind = {5126: "<f4", 5121: "u1"}[accessor["componentType"]]
+    values = np.frombuffer(data[view["byteOffset"] :][: view["byteLength"]], kind)
+    return values.reshape(accessor["count"], {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]])
+
+
+def test_clouds_are_seen_by_the_gltf_camera_as_the_clip_shows_them(scene: SceneFiles, folder: Path) -> None:
+    """The cloud of the same file and `points.ply`, projected by the camera's first key as glTF defines it."""
+    content = json.loads((folder / "scene.gltf").read_text())
+    attributes = content["meshes"][0]["primitives"][0]["attributes"]
+    points, colors = gltf_values(content, attributes["POSITION"]), gltf_values(content, attributes["COLOR_0"])
+    dense = read_ply(folder / "points.ply")
+    assert np.array_equal(points, dense["xyz"]) and np.array_equal(colors[:, :3], dense["rgb"])
+    node, lens = content["nodes"][0], content["cameras"][0]["perspective"]
+    local = (points - node["translation"]) @ Rotation.from_quat(node["rotation"]).as_matrix()
+    half_height = np.tan(lens["yfov"] / 2)
+    x = local[:, 0] / -local[:, 2] / (half_height * lens["aspectRatio"])
+    y = local[:, 1] / -local[:, 2] / half_height
+    inside = (local[:, 2] < 0) & (np.abs(x) < 1) & (np.abs(y) < 1)
+    assert inside.mean() > 0.5
+    picture = next(Take(scene.clip).frames()).rgb
+    columns, rows = ((x[inside] + 1) / 2 * WIDTH).astype(int), ((1 - y[inside]) / 2 * HEIGHT).astype(int)
+    off = np.abs(picture[rows, columns].astype(float) - colors[inside, :3]).mean(axis=1)
+    assert np.median(off) < 12
+    upwards = np.linalg.inv(Rotation.from_quat(node["rotation"]).as_matrix())[:, 1]
+    assert upwards[1] > 0.7  # the scene stands on its feet
 
 
 def test_smaller_pictures_npy_and_masks(scene: SceneFiles, poses: PoseResult, tmp_path: Path) -> None:
@@ -175,7 +205,7 @@ def test_smaller_pictures_npy_and_masks(scene: SceneFiles, poses: PoseResult, tm
     planar = 1 / (0.5 * cv2.resize(values, (WIDTH // 2, HEIGHT // 2)) + 0.01)
     # Relative scenes are five times as large as their poses, positions and depth alike.
     assert np.median(np.abs(counts * 1e-3 / (5 * planar) - 1)) < 0.01
-    assert np.allclose(np.array(row["transform_matrix"])[:3, 3], 5 * poses.world_from_camera[row["frame"]][:3, 3])
+    assert np.allclose(np.array(row["transform_matrix"])[:3, 3], 5 * poses.world_from_camera[row["frame"]][:3, 3] * UP)
     mask = cv2.imread(str(tmp_path / "data" / row["mask_path"]), cv2.IMREAD_GRAYSCALE)
     assert mask is not None and not mask[:, : WIDTH // 4 - 2].any() and (mask[:, WIDTH // 4 + 2 :] == 255).all()
 
@@ -186,7 +216,7 @@ def test_a_path_moves_beside_the_data_sets_cameras(poses: PoseResult, folder: Pa
     cameras = moved_cameras(folder, NamedPath("lateral", amplitude_percent=10, period_s=0.5))
     median = json.loads((folder / "transforms.json").read_text())["median_depth"]
     assert len(cameras) == FRAMES - 1
-    off = np.linalg.inv(poses.world_from_camera[3]) @ cameras[3].world_from_camera
+    off = np.linalg.inv(np.diag([*UP, 1]) @ poses.world_from_camera[3]) @ cameras[3].world_from_camera
     assert np.allclose(off[:3, 3], (0.1 * median * np.sin(2 * np.pi * 3 / FPS / 0.5), 0, 0), atol=1e-6)
 
 
