@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -177,6 +178,7 @@ def open_depth_sink(
     value_range: tuple[float, float] = (0.0, 1.0),
     kind: str = "disparity",
     cmap: str = "spectral",
+    sample_aspect: Fraction = Fraction(1),
 ) -> DepthSink:
     """Open a depth file for writing.
 
@@ -192,6 +194,7 @@ def open_depth_sink(
             stand for. Values outside are clipped and counted.
         kind: One of `DEPTH_KINDS`; decides which end of the mp4's colours is near.
         cmap: Colour map of the mp4, one of `visualize.COLOR_MAPS`.
+        sample_aspect: Width / height of one pixel, for the two video formats.
 
     Raises:
         ValueError: An argument is not accepted.
@@ -209,9 +212,13 @@ def open_depth_sink(
         return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(dtype), None)
     if format == "png16":
         return _FolderSink(target, height, width, overwrite, ".png", _write_png16, value_range)
+    from depth_engine.video.write import VideoWriter
+
+    size = {"width": width, "height": height}
+    writer = partial(VideoWriter, target, **size, fps=fps, sample_aspect=sample_aspect, overwrite=overwrite)
     if format == "mkv":
-        return _MkvSink(target, height, width, overwrite, fps, value_range)
-    return _PreviewSink(target, height, width, overwrite, fps, value_range, kind, cmap)
+        return _MkvSink(target, height, width, overwrite, writer, value_range)
+    return _PreviewSink(target, height, width, overwrite, writer, value_range, kind, cmap)
 
 
 class _NpySink(DepthSink):
@@ -298,20 +305,10 @@ class _VideoSink(DepthSink):
 
 
 class _MkvSink(_VideoSink):
-    def __init__(self, path: Path, height: int, width: int, overwrite: bool, fps: Fraction | float, value_range: tuple):
-        from depth_engine.video.write import VideoWriter
-
+    def __init__(self, path: Path, height: int, width: int, overwrite: bool, writer: Callable, value_range: tuple):
         super().__init__(path, height, width, overwrite)
         self._value_range = value_range
-        self._writer = VideoWriter(
-            path,
-            width=width,
-            height=height,
-            fps=fps,
-            codec="ffv1",
-            pixel_format="gray16le",
-            overwrite=overwrite,
-        )
+        self._writer = writer(codec="ffv1", pixel_format="gray16le")
 
     def _write_frame(self, values: np.ndarray, time_s: float) -> None:
         counts, clipped = _counts(values, self._value_range)
@@ -326,13 +323,12 @@ class _PreviewSink(_VideoSink):
         height: int,
         width: int,
         overwrite: bool,
-        fps: Fraction | float,
+        writer: Callable,
         value_range: tuple,
         kind: str,
         cmap: str,
     ):
         from depth_engine.report.colours import COLOR_MAPS
-        from depth_engine.video.write import VideoWriter
 
         super().__init__(path, height, width, overwrite)
         if cmap not in COLOR_MAPS:
@@ -340,7 +336,7 @@ class _PreviewSink(_VideoSink):
         self._value_range = value_range
         self._kind = kind
         self._cmap = cmap
-        self._writer = VideoWriter(path, width=width, height=height, fps=fps, codec="h264", overwrite=overwrite)
+        self._writer = writer(codec="h264")
 
     def _write_frame(self, values: np.ndarray, time_s: float) -> None:
         from depth_engine.report.colours import colorize

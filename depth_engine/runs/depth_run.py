@@ -182,6 +182,7 @@ class DepthRun(ResumableRun):
                 width=self.info.width,
                 fps=self.job.rate(self.info),
                 kind=self.maker.kind,
+                sample_aspect=self.info.sample_aspect,
             )
             self.sinks[format] = self.open_files.enter_context(sink)
         return self.sinks[format]

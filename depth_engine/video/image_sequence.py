@@ -60,6 +60,7 @@ def probe_images(
         bit_depth=bit_depth,
         has_alpha=has_alpha,
         audio_codecs=(),
+        audio_languages=(),
         is_hdr=False,
         codec=image_format,
         container="images",

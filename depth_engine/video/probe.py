@@ -30,7 +30,9 @@ _HDR_TRANSFERS = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 # ffmpeg plays these text formats as pictures of a terminal: a text file is not a clip.
 _TEXT_ART_CONTAINERS = {"tty", "bin", "xbin", "adf", "idf"}
 
-_STREAM = re.compile(r"^\s+Stream #0:\d+\S*: (Video|Audio): (.*)$")
+_STREAM = re.compile(r"^\s+Stream #0:\d+(\S*): (Video|Audio|Subtitle|Data): (.*)$")
+_LANGUAGE = re.compile(r"\((?!und\))(\w+)\)")
+_TIMECODE = re.compile(r"\s+timecode\s*: (\S+)$", re.IGNORECASE)
 _ROTATION = re.compile(r"\s+display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
 _FIRST_FRAME = re.compile(r"\bn: *0 pts:.*?fmt:(\w+).*? sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(\w)")
 
@@ -69,6 +71,7 @@ class VideoInfo:
         bit_depth: Stored bits per channel.
         has_alpha: Whether there is transparency (it is dropped in reading).
         audio_codecs: ffmpeg's codec name of each sound track.
+        audio_languages: Language of each sound track, such as `eng`; None where it is not tagged.
         is_hdr: Whether the transfer function is PQ or HLG.
         codec: ffmpeg's codec name, or the image format of a sequence.
         container: ffmpeg's name of the container; `images` for a sequence.
@@ -91,6 +94,7 @@ class VideoInfo:
     bit_depth: int
     has_alpha: bool
     audio_codecs: tuple[str, ...]
+    audio_languages: tuple[str | None, ...]
     is_hdr: bool
     codec: str
     container: str
@@ -185,6 +189,9 @@ class _Header:
     duration_s: float | None = None
     video: list[str] = field(default_factory=list)
     audio_codecs: tuple[str, ...] = ()
+    audio_languages: tuple[str | None, ...] = ()
+    subtitles: int = 0
+    timecode: str | None = None
     rotation_deg: int = 0
     alpha_tag: bool = False
 
@@ -200,13 +207,19 @@ def _parse_header(log: list[tuple[str, str]], stream: int) -> _Header:
         elif header.duration_s is None and (duration := re.match(r"\s+Duration: (\d+):(\d+):([\d.]+)", text)):
             header.duration_s = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3])
         elif found := _STREAM.match(text):
-            kind, facts = found.groups()
+            tags, kind, facts = found.groups()
             in_chosen = False
             if kind == "Audio":
+                language = _LANGUAGE.search(tags)
                 header.audio_codecs += (re.split(r"[ ,]", facts, maxsplit=1)[0],)
-            elif "(attached pic)" not in facts:
+                header.audio_languages += (language[1] if language else None,)
+            elif kind == "Subtitle":
+                header.subtitles += 1
+            elif kind == "Video" and "(attached pic)" not in facts:
                 in_chosen = len(header.video) == stream
                 header.video.append(facts)
+        elif timecode := _TIMECODE.match(text):
+            header.timecode = header.timecode or timecode[1]
         elif in_chosen and (turn := _ROTATION.match(text)):
             # ffmpeg prints the angle counter-clockwise.
             header.rotation_deg = round(-float(turn[1])) % 360
@@ -250,6 +263,10 @@ def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoIn
         notes.append("variable frame rate: each frame keeps its own time")
     if sample_aspect != 1:
         notes.append(f"pixels are not square ({sample_aspect}): read as stored, not stretched")
+    if header.subtitles:
+        notes.append(f"{header.subtitles} subtitle track{'s' if header.subtitles > 1 else ''} not carried over")
+    if header.timecode:
+        notes.append(f"timecode {header.timecode} not carried over: outputs begin at 0")
     if len(header.video) > 1:
         last = len(header.video) - 1
         notes.append(f"of video streams 0 to {last}, stream {stream} is read, {width}x{height} (--stream)")
@@ -267,6 +284,7 @@ def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoIn
         bit_depth=bit_depth,
         has_alpha=has_alpha,
         audio_codecs=header.audio_codecs,
+        audio_languages=header.audio_languages,
         is_hdr=hdr is not None,
         codec=re.split(r"[ ,]", facts, maxsplit=1)[0],
         container=header.container,

@@ -129,7 +129,10 @@ class VideoWriter:
             # Four parts that four threads decode; ffmpeg refuses to cut frames of a few pixels.
             self._video_options["slices"] = 4
         self._audio_from = Path(audio_from) if audio_from is not None else None
-        self._audio_codecs = probe_file(self._audio_from).audio_codecs if self._audio_from is not None else ()
+        sound = None if self._audio_from is None else probe_file(self._audio_from)
+        self._audio_codecs, self._audio_languages = (
+            ((), ()) if sound is None else (sound.audio_codecs, sound.audio_languages)
+        )
         self._audio_span_s = (audio_start_s, audio_end_s)
         # In the same folder, so that the finished file is moved within one file system.
         self._part = self.path.with_name(f".{os.getpid()}-{next(_part_numbers)}.part{self.path.suffix}")
@@ -270,6 +273,9 @@ class VideoWriter:
         # No encoder version, no date, no random identifiers.
         options |= {"fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
         options |= {"map_metadata": -1, "map_chapters": -1}
+        for track, language in enumerate(self._audio_languages):
+            if language is not None:
+                options[f"metadata:s:a:{track}"] = f"language={language}"
         if self.path.suffix.lower() != ".mkv":
             options["movflags"] = "+faststart"
         output = ffmpeg_python.output(*streams, local_url(self._part), **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,24 @@ def test_what_a_user_should_know_is_on_the_screen(tmp_path: Path) -> None:
     quiet = run(*start, tmp_path.with_name("quiet"), "--quiet", "--fps", "30")
     assert (quiet.exit_code, quiet.output) == (0, "")
     assert DepthVideo.load(tmp_path.with_name("quiet") / tmp_path.name).fps == 30
+
+
+def test_what_the_source_says_reaches_every_video_or_is_told(tmp_path: Path) -> None:
+    """Pixel aspect and languages are carried, subtitles and timecode told."""
+    (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:00,100\nHello\n")
+    source = tmp_path / "source.mkv"
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.16", "-f", "lavfi", "-i", "sine=d=0.16")
+    maps = ("-i", tmp_path / "words.srt", "-map", "0", "-map", "1", "-map", "1", "-map", "2")
+    tags = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fre", "-metadata", "timecode=01:00:00:00")
+    ffmpeg(*picture, *maps, "-vf", "setsar=4/3", "-c:v", "ffv1", "-c:a", "aac", *tags, source)
+    done = run("estimate", source, "-o", tmp_path / "out", "--format", "mkv,mp4")
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "out" / "source"
+    for name in ("depth.mkv", "depth.mp4", "preview.mp4"):
+        assert probe(folder / name).sample_aspect == Fraction(4, 3), name
+    assert probe(folder / "preview.mp4").audio_languages == probe(source).audio_languages == ("eng", "fre")
+    assert "1 subtitle track not carried over" in done.stdout
+    assert "timecode 01:00:00:00 not carried over" in done.stdout
 
 
 def test_sidecar_reproduces_the_run(result_folder: Path, clip: Path, tmp_path: Path) -> None:
