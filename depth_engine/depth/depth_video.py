@@ -186,9 +186,11 @@ class DepthVideo:
             value_range=value_range,
             kind=self.kind,
         )
+        names = self.meta.get("frame_names") or []
+        names = names if len(names) == len(self) else [None] * len(self)
         with sink:
-            for frame, time_s in zip(self.values, self.times_s, strict=True):
-                sink.write(frame, float(time_s))
+            for frame, time_s, name in zip(self.values, self.times_s, names, strict=True):
+                sink.write(frame, float(time_s), name)
         fresh = make_sidecar(
             kind=self.kind,
             fps=self.fps,
@@ -199,7 +201,9 @@ class DepthVideo:
             clipped={format: sink.clipped},
         )
         # What only the sidecar knows (checkpoint, seed, settings, source, shots) is carried over.
-        kept = {key: value for key, value in self.meta.items() if not fresh.get(key)}
+        kept = {key: value for key, value in self.meta.items() if not fresh.get(key)} | {"frame_names": names}
+        if None in names:
+            del kept["frame_names"]
         write_sidecar(target, fresh | kept, overwrite=overwrite)
         return sink.path
 

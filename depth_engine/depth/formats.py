@@ -4,8 +4,8 @@ A base path names a result; each format adds its own ending to it (`depth_path`)
 
     DIR/depth.npy      float32 or float16 [T, H, W], opens with np.load(mmap_mode="r")
     DIR/depth.mkv      16-bit grey FFV1, the archive
-    DIR/depth_png16/   000000.png ..., 16-bit grey
-    DIR/depth_exr/     000000.exr ..., float32 or half, one channel Z
+    DIR/depth_png16/   000000.png ..., 16-bit grey; of an image sequence under the names of its images
+    DIR/depth_exr/     000000.exr ..., float32 or half, one channel Z; names likewise
     DIR/depth.mp4      coloured H.264 preview, cannot be read back
     DIR/depth.json     the sidecar
 
@@ -103,12 +103,14 @@ class DepthSink(ABC):
         self._overwrite = overwrite
         self._open = True
 
-    def write(self, values: np.ndarray, time_s: float) -> None:
+    def write(self, values: np.ndarray, time_s: float, name: str | None = None) -> None:
         """Append a frame.
 
         Args:
             values: Float `[H, W]`, finite.
             time_s: Timestamp, seconds.
+            name: Of the frame's file without suffix, in a folder of frames; None: its number. Each must be another, and
+                the sidecar must list them as `frame_names`.
 
         Raises:
             ValueError: The shape is not the sink's, a value is not finite, or the sink is closed.
@@ -120,7 +122,7 @@ class DepthSink(ABC):
         values = np.ascontiguousarray(values, np.float32)
         if not np.isfinite(values).all():
             raise ValueError(f"{self.path}: frame {self.frame_count} holds NaN or infinity")
-        self._write_frame(values, time_s)
+        self._write_frame(values, time_s, name or f"{self.frame_count:06d}")
         self.frame_count += 1
         self.times_s.append(time_s)
 
@@ -157,7 +159,7 @@ class DepthSink(ABC):
         self.abort() if exception_type else self.close()
 
     @abstractmethod
-    def _write_frame(self, values: np.ndarray, time_s: float) -> None: ...
+    def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None: ...
 
     @abstractmethod
     def _finish(self) -> None: ...
@@ -237,7 +239,7 @@ class _NpySink(DepthSink):
         body = text.ljust(128 - 10 - 1).encode("latin1") + b"\n"
         return np.lib.format.magic(1, 0) + len(body).to_bytes(2, "little") + body
 
-    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+    def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
         with np.errstate(over="ignore"):
             stored = values.astype(self._dtype, copy=False)
         if self._dtype.itemsize == 2 and not np.isfinite(stored).all():
@@ -279,11 +281,11 @@ class _FolderSink(DepthSink):
         self._part = part_path(path)
         self._part.mkdir()
 
-    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+    def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
         if self._value_range is not None:
             values, clipped = _counts(values, self._value_range)
             self.clipped += clipped
-        self._write_image(_frame_path(self._part, self.frame_count, self._suffix), values)
+        self._write_image(self._part / f"{name}{self._suffix}", values)
 
     def _finish(self) -> None:
         publish(self._part, self.path, self._overwrite)
@@ -310,7 +312,7 @@ class _MkvSink(_VideoSink):
         self._value_range = value_range
         self._writer = writer(codec="ffv1", pixel_format="gray16le")
 
-    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+    def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
         counts, clipped = _counts(values, self._value_range)
         self.clipped += clipped
         self._writer.write(counts, time_s)
@@ -338,7 +340,7 @@ class _PreviewSink(_VideoSink):
         self._cmap = cmap
         self._writer = writer(codec="h264")
 
-    def _write_frame(self, values: np.ndarray, time_s: float) -> None:
+    def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
         from depth_engine.report.colours import colorize
 
         lo, hi = self._value_range
@@ -365,10 +367,6 @@ def _exr_writer(dtype: str) -> Callable[[Path, np.ndarray], None]:
         OpenEXR.File(header, {"Z": stored}).write(str(path))
 
     return write
-
-
-def _frame_path(folder: Path, index: int, suffix: str) -> Path:
-    return folder / f"{index:06d}{suffix}"
 
 
 def _counts(values: np.ndarray, value_range: tuple[float, float]) -> tuple[np.ndarray, int]:
@@ -524,10 +522,12 @@ _READERS: dict[str, Callable[[Path, Any], Iterator[np.ndarray]]] = {
 
 
 def _numbered(folder: Path, suffix: str) -> Iterator[tuple[int, Path]]:
-    """000000, 000001, ... without a gap."""
+    """By the names in the sidecar; else 000000, 000001, ... without a gap."""
+    sidecar = sidecar_path(split_depth_path(folder)[0])
     count = sum(entry.suffix == suffix for entry in folder.iterdir())
-    for index in range(count):
-        path = _frame_path(folder, index, suffix)
+    names = read_sidecar(sidecar).get("frame_names") if sidecar.exists() else None
+    for index, name in enumerate(names or [f"{number:06d}" for number in range(count)]):
+        path = folder / f"{name}{suffix}"
         if not path.exists():
             raise ValueError(f"{folder}: frame {index} ({path.name}) is missing")
         yield index, path

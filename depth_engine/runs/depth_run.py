@@ -122,6 +122,7 @@ class DepthRun(ResumableRun):
         super().__init__(job, identity, on_frames)
         self.depth_job, self.maker, self.on_depth = job, maker, on_depth
         self.shots = maker.detect_shots
+        self.names: dict[str, None] = {}  # of the images of a sequence, in order
         self.sinks: dict[str, DepthSink] = {}
 
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
@@ -136,8 +137,9 @@ class DepthRun(ResumableRun):
 
         size = ModelSize(self.info.height, self.info.width, *made.shape)
         depth = size.restore(torch.from_numpy(made)[None])[0].numpy()
-        for name in self.depth_job.formats:
-            self._sink(name).write(depth, frame.time_s)
+        name = self._name(frame)
+        for format in self.depth_job.formats:
+            self._sink(format).write(depth, frame.time_s, name)
         if self.on_depth is not None:
             self.on_depth(depth)
         pair = side_by_side(frame.rgb, colorize(made, self.maker.kind), max_width_each=self.preview_width)
@@ -159,6 +161,8 @@ class DepthRun(ResumableRun):
             clipped={name: sink.clipped for name, sink in self.sinks.items()},
             **facts,
         )
+        if self.names:
+            sidecar["frame_names"] = list(self.names)
         whole = {**sidecar, "notes": notes, "run": self.identity}
         write_sidecar(job.in_work(job.sidecar), whole, overwrite=True)
         report = Report(
@@ -171,6 +175,14 @@ class DepthRun(ResumableRun):
             outputs=[job.in_work(path) for path in job.outputs[:-1]],
         )
         write_report(job.in_work(job.outputs[-1]), report, preview_mp4=job.in_work(job.preview), overwrite=True)
+
+    def _name(self, frame: Frame) -> str | None:
+        """The name of a frame's own file, where no other frame had it (`1.png` beside `1.jpg`)."""
+        if frame.name is None:
+            return None
+        name = frame.name if frame.name not in self.names else f"{frame.name}.{frame.index:06d}"
+        self.names[name] = None
+        return name
 
     def _sink(self, format: str) -> DepthSink:
         """A depth file, begun with its first frame."""
