@@ -57,6 +57,11 @@ def main() -> None:
 @click.option("--near", type=float, help="Distance of the nearest depth value; with --far.")
 @click.option("--far", type=float, help="Distance of the farthest depth value.")
 @click.option("--poses", type=_OUTPUT, help="Cameras of the clip, from `novel-view poses`.")
+@click.option(
+    "--transforms",
+    type=_OUTPUT,
+    help="nerfstudio's dataparser_transforms.json, for a camera path that its viewer saved; needs --poses.",
+)
 @click.option("--fill", default="spatial", show_default=True, help="Holes: none, spatial, or temporal (needs --poses).")
 def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Show INPUT from a moving camera."""

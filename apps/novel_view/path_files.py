@@ -36,10 +36,10 @@ def load_path(file: File) -> Path:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"path: {file} is no JSON ({error})") from error
+    if isinstance(content, dict) and "camera_path" in content:  # nerfstudio's viewer writes key frames of its own, too
+        return _nerfstudio(file, content)
     if isinstance(content, dict) and "keyframes" in content:
         return _key_frames(file, content)
-    if isinstance(content, dict) and "camera_path" in content:
-        return _nerfstudio(file, content)
     raise ValueError(f"path: {file} holds neither keyframes nor nerfstudio's camera_path")
 
 
@@ -116,6 +116,45 @@ def _nerfstudio(file: File, content: dict[str, Any]) -> Path:
 
     def view(time_s: float) -> View:
         return views[min(len(views) - 1, max(0, round(time_s / duration_s * (len(views) - 1))))]
+
+    return view
+
+
+def out_of_training(path: Path, transforms: File, world_from_data: np.ndarray) -> Path:
+    """A path of nerfstudio's viewer, whose cameras stand in the frame that it trained in, in the world of the poses.
+
+    Args:
+        path: As `load_path` gives it.
+        transforms: The `dataparser_transforms.json` that nerfstudio left beside its checkpoint.
+        world_from_data: From the world of the data set that was trained on, `[4, 4]`; a rotation and a scale.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not of that kind.
+    """
+    where = f"--transforms: {transforms}"
+    if not transforms.exists():
+        raise FileNotFoundError(f"{where} does not exist")
+    try:
+        content = json.loads(transforms.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{where} is no JSON ({error})") from error
+    if not isinstance(content, dict) or not {"transform", "scale"} <= set(content):
+        raise ValueError(f"{where} has no transform and scale; give nerfstudio's dataparser_transforms.json")
+    training_from_data = np.eye(4)
+    training_from_data[:3] = _numbers(where, "transform", content["transform"], 12).reshape(3, 4)
+    scale = float(_numbers(where, "scale", [content["scale"]], 1)[0])
+    if scale <= 0 or abs(np.linalg.det(training_from_data[:3, :3]) - 1) > 1e-2:
+        raise ValueError(f"{where}: transform is no rotation and position, or scale {scale:g} is not above 0")
+    training_from_data[:3] *= scale
+    world_from_training = world_from_data @ np.linalg.inv(training_from_data)
+    size = np.cbrt(np.linalg.det(world_from_training[:3, :3]))
+
+    def view(time_s: float) -> View:
+        there = path(time_s)
+        pose = world_from_training @ there.pose
+        pose[:3, :3] /= size  # a camera turns and moves, it does not grow
+        return there._replace(pose=pose)
 
     return view
 

@@ -99,6 +99,13 @@ def test_nerfstudio_paths_are_in_the_world(tmp_path: Path) -> None:
     np.testing.assert_allclose(last.pose[:3, 3], [1, 2, 3])
 
 
+def test_a_viewers_file_holds_key_frames_of_its_own(tmp_path: Path) -> None:
+    pose = np.diag([1.0, -1.0, -1.0, 1.0]).ravel().tolist()
+    content = {"keyframes": [{"matrix": str(pose), "fov": 50}], "camera_path": [{"camera_to_world": pose, "fov": 60}]}
+    seen = load_path(write(tmp_path, content))(0.0)
+    assert seen.in_world and seen.fov_deg == 60
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

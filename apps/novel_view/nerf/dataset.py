@@ -255,6 +255,11 @@ def scene_scale(poses: PoseResult) -> float:
     return 1.0 if poses.depth_kind == "metric" else _RELATIVE_SCALE
 
 
+def world_from_dataset(poses: PoseResult) -> np.ndarray:
+    """From the world of a data set to the one of the poses that it was made with, `[4, 4]`: a rotation and a scale."""
+    return np.linalg.inv(np.diag([*[scene_scale(poses)] * 3, 1.0]) @ _UP_FROM_WORLD)
+
+
 class _Writer:
     """Writes frame by frame into an unfinished folder; then what is of all of them."""
 

@@ -22,7 +22,8 @@ from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Progress, Source, already_finished
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
-from novel_view.path_files import load_path
+from novel_view.nerf.dataset import world_from_dataset
+from novel_view.path_files import load_path, out_of_training
 from novel_view.paths import PATHS, NamedPath, Path, stabilized
 from novel_view.views.rendering import (
     FILLS,
@@ -46,6 +47,12 @@ if TYPE_CHECKING:
     from novel_view.views.rendering import SourceFrame
 
 DEFAULT_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
+
+_NOTHING_SHOWN = (
+    "no frame shows anything of the clip: the camera path looks away from the scene, or lies in another world than "
+    "--poses (nerfstudio's viewer saves paths in the frame that it trained in: give --transforms "
+    "dataparser_transforms.json, from beside its checkpoint)"
+)
 
 
 def warp_device(device: str) -> str:
@@ -137,10 +144,19 @@ class RenderPlan:
             "placement": placement.to_json(),
             "median_depth": round(facts.median, 6),
         }
+
+        def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+            shown = _has_shown(state)
+            for piece in self._make(depth, placement, facts.median, clip, first, state):
+                shown = _has_shown(piece.state)
+                yield piece
+            if not shown:
+                notes.append(_NOTHING_SHOWN)
+
         outputs = ClipRun(
             self.job,
             self.identity,
-            lambda clip, first, state: self._make(depth, placement, facts.median, clip, first, state),
+            make,
             settings=settings,
             shots=depth.shots if depth.shots is not None else self.detect_shots,
             notes=notes,
@@ -162,6 +178,8 @@ class RenderPlan:
         first: int,
         state: dict[str, Tensor],
     ) -> Iterator[Piece]:
+        import torch
+
         height, width = self.info.height, self.info.width
         if self.poses is not None:
             camera_of = self.poses.camera
@@ -186,7 +204,16 @@ class RenderPlan:
                 last_view(state),
                 device=self.device,
             )
-            yield from (piece_of(view.rgb, view.hole, view) for _, view in views)
+            shown = _has_shown(state)
+            for _, view in views:
+                shown |= not view.hole.all()
+                piece = piece_of(view.rgb, view.hole, view)
+                yield piece._replace(state={**piece.state, "shown": torch.tensor(shown)})
+
+
+def _has_shown(state: dict[str, Tensor]) -> bool:
+    """Whether a frame up to here showed anything of the clip."""
+    return "shown" in state and bool(state["shown"])
 
 
 def plan_render(
@@ -202,6 +229,7 @@ def plan_render(
     poses: File | None,
     fill: str,
     smooth: float,
+    transforms: File | None,
     borders: Borders,
     depth: DepthRequest,
 ) -> RenderPlan:
@@ -234,6 +262,13 @@ def plan_render(
     if held is None:
         settings["fov_deg"] = fov_deg
     camera_path = _camera_path(path, amplitude, period, easing, depth.seed, held, smooth, settings)
+    if transforms is not None:
+        if held is None:
+            raise ValueError("--poses: is missing; --transforms needs the cameras that the data set was made with")
+        if not (path.lower().endswith(".json") and camera_path(0.0).in_world):
+            raise ValueError(f"--transforms: is for camera paths of nerfstudio's viewer, not for --path {path}")
+        camera_path = out_of_training(camera_path, transforms, world_from_dataset(held))
+        settings["transforms_sha256"] = hashlib.sha256(transforms.read_bytes()).hexdigest()
     info = check_source(job)
     if held is not None and (held.height, held.width) != (info.height, info.width):
         raise ValueError(

@@ -12,9 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 from depth_train.scenes.procedural.clips import make_clips
 from novel_view.cli import main
+from scipy.spatial.transform import Rotation
 
 from depth_engine import DepthVideo
-from depth_engine.geometry.poses import PoseResult
+from depth_engine.geometry.cameras import opengl_from_opencv
+from depth_engine.geometry.poses import PoseResult, load_poses
 from depth_engine.video.read import read_frames
 from depth_engine.video.write import VideoWriter
 
@@ -122,3 +124,45 @@ def test_poses_of_another_clip_are_refused(scene: Path, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "--poses" in result.output
     result = render(scene, tmp_path / "new.mkv", "--near", 1, "--far", 2)
     assert result.exit_code == 2 and "the poses say them already" in result.output
+
+
+def viewer_path(scene: Path, folder: Path, moved: np.ndarray, scale: float) -> Path:
+    """The clip's own cameras as nerfstudio's viewer saves them after training on the export: turned, moved, smaller."""
+    poses = load_poses(scene / "poses.json").world_from_camera
+    trained = moved @ np.diag([1.0, -1, -1, 1]) @ opengl_from_opencv(poses)
+    trained[:, :3, 3] *= scale
+    fov_deg = float(np.degrees(2 * np.arctan(HEIGHT / 2 / load_poses(scene / "poses.json").K[1, 1])))
+    cameras = [{"camera_to_world": pose.ravel().tolist(), "fov": fov_deg} for pose in trained]
+    keys = [{"matrix": str(cameras[0]["camera_to_world"]), "fov": fov_deg}]
+    file = folder / "viewer.json"
+    file.write_text(json.dumps({"keyframes": keys, "seconds": (FRAMES - 1) / FPS, "camera_path": cameras}))
+    (folder / "dataparser_transforms.json").write_text(json.dumps({"transform": moved[:3].tolist(), "scale": scale}))
+    return file
+
+
+def test_a_path_of_nerfstudios_viewer_leaves_the_frame_of_training(scene: Path, tmp_path: Path) -> None:
+    moved = np.eye(4)
+    moved[:3, :3], moved[:3, 3] = Rotation.from_euler("XYZ", [20, 100, -30], degrees=True).as_matrix(), (3, -2, 5)
+    path = viewer_path(scene, tmp_path, moved, scale=0.2)
+    transforms = tmp_path / "dataparser_transforms.json"
+    result = render(scene, tmp_path / "same.mkv", "--path", path, "--transforms", transforms)
+    assert result.exit_code == 0, result.output
+    assert "no frame shows" not in result.output
+    shown = np.stack([frame.rgb for frame in read_frames(tmp_path / "same.mkv")]).astype(int)
+    clip = np.stack([frame.rgb for frame in read_frames(scene / "clip.mkv")])
+    assert np.abs(shown - clip).mean() < 2
+    for options, text in (
+        (("--path", "orbit", "--transforms", transforms), "--transforms: is for camera paths"),
+        (("--path", path, "--transforms", path), "has no transform and scale"),
+    ):
+        result = render(scene, tmp_path / "not.mkv", *options)
+        assert result.exit_code == 2 and text in result.output
+
+
+def test_a_path_that_sees_nothing_says_why(scene: Path, tmp_path: Path) -> None:
+    away = np.eye(4)  # far beyond the scene, looking on
+    away[:3, 3] = 5000 * load_poses(scene / "poses.json").world_from_camera[0, :3, 2] * (1, -1, -1)
+    path = viewer_path(scene, tmp_path, away, scale=1.0)
+    result = render(scene, tmp_path / "none.mkv", "--path", path)
+    assert result.exit_code == 0 and "no frame shows anything" in result.output and "--transforms" in result.output
+    assert any("no frame shows" in note for note in json.loads((tmp_path / "none.json").read_text())["notes"])
