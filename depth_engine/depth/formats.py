@@ -5,7 +5,7 @@ A base path names a result; each format adds its own ending to it (`depth_path`)
     DIR/depth.npy      float32 or float16 [T, H, W], opens with np.load(mmap_mode="r")
     DIR/depth.mkv      16-bit grey FFV1, the archive
     DIR/depth_png16/   000000.png ..., 16-bit grey; of an image sequence under the names of its images
-    DIR/depth_exr/     000000.exr ..., float32 or half, one channel Z; names likewise
+    DIR/depth_exr/     000000.exr ..., float32 or half, the depth in Z and again in Y; names likewise
     DIR/depth.mp4      coloured H.264 preview, cannot be read back
     DIR/depth.json     the sidecar
 
@@ -211,7 +211,7 @@ def open_depth_sink(
     if format == "npy":
         return _NpySink(target, height, width, overwrite, dtype)
     if format == "exr":
-        return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(dtype), None)
+        return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(dtype, kind), None)
     if format == "png16":
         return _FolderSink(target, height, width, overwrite, ".png", _write_png16, value_range)
     from depth_engine.video.write import VideoWriter
@@ -354,17 +354,23 @@ def _write_png16(path: Path, counts: np.ndarray) -> None:
     Image.fromarray(counts).save(path, compress_level=1)
 
 
-def _exr_writer(dtype: str) -> Callable[[Path, np.ndarray], None]:
+def _exr_writer(dtype: str, kind: str) -> Callable[[Path, np.ndarray], None]:
     import OpenEXR
 
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    header = {
+        "compression": OpenEXR.ZIP_COMPRESSION,
+        "type": OpenEXR.scanlineimage,
+        "colorInteropID": "data",  # no colours: programs leave the values as they are
+        "depthKind": kind,
+    }
 
     def write(path: Path, values: np.ndarray) -> None:
         with np.errstate(over="ignore"):
             stored = values.astype(dtype, copy=False)
         if dtype == "float16" and not np.isfinite(stored).all():
             raise ValueError(f"{path.name}: holds values above 65504, the limit of float16")
-        OpenEXR.File(header, {"Z": stored}).write(str(path))
+        # Y for readers of pictures, which pass over Z: OpenCV shows zeros then, others refuse the file.
+        OpenEXR.File(header, {"Y": stored, "Z": stored}).write(str(path))
 
     return write
 
@@ -505,8 +511,8 @@ def _read_exr(folder: Path, _: object) -> Iterator[np.ndarray]:
         try:
             with OpenEXR.File(str(path)) as image:
                 channels = image.channels()
-                if list(channels) != ["Z"]:
-                    raise ValueError(f"has channels {', '.join(channels)}, not Z")
+                if "Z" not in channels:
+                    raise ValueError(f"has channels {', '.join(channels)}, no Z")
                 values = channels["Z"].pixels.astype(np.float32)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{folder}: frame {index} ({path.name}) cannot be read: {error}") from error

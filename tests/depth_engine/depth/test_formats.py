@@ -141,11 +141,20 @@ def test_npy_header_keeps_its_size(frame_count: int, height: int, width: int) ->
     assert str((frame_count, height, width)) in header.decode("latin1")
 
 
-def test_exr_has_one_float_channel_z(tmp_path: Path) -> None:
-    path = _write(tmp_path / "depth", "exr", _clip(1))
-    with OpenEXR.File(str(path / "000000.exr")) as image:
-        channels = image.channels()
-        assert list(channels) == ["Z"] and channels["Z"].pixels.dtype == np.float32
+def test_exr_is_what_other_programs_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = _clip(1)
+    path = _write(tmp_path / "depth", "exr", clip, kind="depth") / "000000.exr"
+    with OpenEXR.File(str(path)) as image:
+        channels, header = image.channels(), image.header()
+        assert sorted(channels) == ["Y", "Z"]
+        for channel in channels.values():
+            assert channel.pixels.dtype == np.float32
+            np.testing.assert_array_equal(channel.pixels, clip[0])
+        assert header["colorInteropID"] == "data" and header["depthKind"] == "depth"
+    monkeypatch.setenv("OPENCV_IO_ENABLE_OPENEXR", "1")
+    import cv2
+
+    np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), clip[0])
 
 
 @pytest.mark.parametrize("kind", ["disparity", "depth"])
@@ -378,7 +387,7 @@ def test_wrong_contents_are_refused(tmp_path: Path) -> None:
         list(iter_depth(tmp_path / "eight_png16", value_range=(0, 1)))
     (tmp_path / "rgb_exr").mkdir()
     OpenEXR.File({}, {"Y": np.zeros((4, 4), np.float32)}).write(str(tmp_path / "rgb_exr" / "000000.exr"))
-    with pytest.raises(ValueError, match="channels Y, not Z"):
+    with pytest.raises(ValueError, match="channels Y, no Z"):
         list(iter_depth(tmp_path / "rgb_exr"))
     (tmp_path / "none_exr").mkdir()
     with pytest.raises(ValueError, match="holds no frame"):
