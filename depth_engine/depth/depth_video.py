@@ -13,12 +13,13 @@ converts silently.
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast, overload
 
 import numpy as np
 
@@ -96,6 +97,43 @@ class DepthVideo:
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.values)
+
+    @overload
+    def __getitem__(self, item: SupportsIndex) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> DepthVideo: ...
+
+    def __getitem__(self, item: SupportsIndex | slice) -> np.ndarray | DepthVideo:
+        """A frame, float32 `[H, W]`; or by a slice a part of the clip, with its times, which shares the values.
+
+        Raises:
+            ValueError: A slice holds no frame or runs backwards.
+            IndexError: There is no such frame.
+        """
+        if not isinstance(item, slice):
+            return self.values[operator.index(item)]
+        start, stop, step = item.indices(len(self))
+        count = len(range(start, stop, step))
+        if step < 0 or not count:
+            raise ValueError(f"slice: {item} of {len(self)} frames is not accepted; give one frame or more, forwards")
+        # What the sidecar says of the whole clip is made anew for a part.
+        meta = {key: value for key, value in self.meta.items() if key not in ("times_s", "frame_count", "fps")}
+        if "shots" in meta:
+            firsts = {max(0, -((start - first) // step)) for first in meta["shots"]}
+            meta["shots"] = sorted(first for first in firsts if first < count)
+        return replace(self, values=self.values[item], times_s=self.times_s[item], fps=self.fps / step, meta=meta)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Frames in order, float32 `[H, W]`."""
+        return iter(self.values)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The values `[T, H, W]`, for `numpy.asarray` and what calls it."""
+        array = self.values if dtype is None else self.values.astype(dtype, copy=False)
+        if copy is False and array is not self.values:
+            raise ValueError(f"copy: False is not possible; the values are float32, not {array.dtype}")
+        return array.copy() if copy and array is self.values else array
 
     # -- files --
 

@@ -67,6 +67,40 @@ def test_repr_and_length() -> None:
     assert len(_video()) == 3
 
 
+def test_frames_by_number_and_in_a_loop() -> None:
+    video = _video()
+    np.testing.assert_array_equal(video[1], video.values[1])
+    np.testing.assert_array_equal(video[-1], video.values[2])
+    np.testing.assert_array_equal(list(video), video.values)
+    with pytest.raises(IndexError):
+        video[3]
+
+
+def test_a_slice_is_a_shorter_clip(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 10 * 12, dtype=np.float32).reshape(10, 3, 4)
+    whole = DepthVideo(values, "depth", np.arange(10) / 25, Fraction(25), {"shots": [0, 3, 8], "source": "a.mp4"})
+    # Saved and read back, so that its sidecar speaks of the whole clip.
+    whole = DepthVideo.load(whole.save(tmp_path / "whole.npy"))
+    part = whole[2:9:2]
+    np.testing.assert_array_equal(part.values, values[2:9:2])
+    np.testing.assert_allclose(part.times_s, [0.08, 0.16, 0.24, 0.32])
+    assert (part.kind, part.fps, part.meta["shots"]) == ("depth", Fraction(25, 2), [0, 1, 3])
+    held = DepthVideo.load(part.save(tmp_path / "part.npy"))
+    assert (len(held), held.fps, held.meta["source"], held.meta["shots"]) == (4, Fraction(25, 2), "a.mp4", [0, 1, 3])
+    np.testing.assert_allclose(held.times_s, part.times_s)
+    for refused in (slice(4, 4), slice(None, None, -1), slice(20, 30)):
+        with pytest.raises(ValueError, match=r"slice: .* of 10 frames is not accepted; give one frame or more"):
+            whole[refused]
+
+
+def test_numpy_takes_a_clip() -> None:
+    video = _video()
+    assert np.asarray(video) is video.values
+    assert np.asarray(video, np.float64).dtype == np.float64
+    assert np.array(video) is not video.values and not np.shares_memory(np.array(video), video.values)
+    np.testing.assert_array_equal(np.stack([video, video])[1], video.values)
+
+
 # ----------------------------------------------------------------------------------------------------- conversion
 
 
