@@ -38,6 +38,23 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """How clips are varied; all 0 and False: not at all.
+
+    Attributes:
+        mirror: How often a clip is mirrored.
+        cut: How often a step's pictures are cut to another shape, down to two thirds of one side.
+        colour: Whether gains, brightness and saturation are drawn for each clip.
+        noise: Largest standard deviation of noise on the pictures, whose values are in [-1, 1].
+    """
+
+    mirror: float = 0.5
+    cut: float = 0.5
+    colour: bool = True
+    noise: float = 0.04
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of the run: one objective, one set of layers, one picture size.
 
@@ -88,6 +105,7 @@ class TrainConfig:
         patch: Side of a codec patch in pixels.
         kind: What is predicted: `disparity` or `depth`.
         sources: Where clips come from.
+        augmentation: How they are varied; packed views have a camera of their own instead.
         p_mean: Diffusion: mean of ln sigma.
         p_std: Diffusion: standard deviation of ln sigma.
         noise_per_frame: Diffusion: one noise level per frame, else one per clip.
@@ -104,7 +122,8 @@ class TrainConfig:
         muon_learning_rate: Peak of Muon's rate, on AdamW's scale.
         decay_from: Share of the run from which the rate falls to zero as a cosine; before, it is held.
         warmup: Steps of linear warm-up.
-        weight_decay: Decoupled decay.
+        betas: Decay of Adam's and AdamW's moments.
+        weight_decay: Decoupled decay; 0 with Adam, which has none.
         clip_norm: Gradient norm limit.
         ema_half_life: Steps after which a weight counts half in the average.
         affine_weight: One step: weight of the loss after one least-squares scale and shift per clip.
@@ -136,6 +155,7 @@ class TrainConfig:
     patch: int = 4
     kind: Literal["disparity", "depth"] = "disparity"
     sources: tuple[Source, ...] = (Source(),)
+    augmentation: Augmentation = Augmentation()
     p_mean: float = 0.7
     p_std: float = 1.6
     noise_per_frame: bool = False
@@ -152,6 +172,7 @@ class TrainConfig:
     muon_learning_rate: float = 2e-3
     decay_from: float = 0.4
     warmup: int = 200
+    betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema_half_life: float = 200.0
@@ -232,6 +253,18 @@ def _check(config: TrainConfig, where: str) -> None:
     for name in ("sigma", "clip_norm", "learning_rate", "muon_learning_rate"):
         if getattr(config, name) <= 0:
             raise ValueError(f"config: {where}: {name}: {getattr(config, name)} is not accepted; give more than 0")
+    if config.optimizer == "adam" and config.weight_decay:
+        accepted = "adam has none: give 0, or optimizer: adamw"
+        raise ValueError(f"config: {where}: weight_decay: {config.weight_decay} is not accepted; {accepted}")
+    if not all(0 <= beta < 1 for beta in config.betas):
+        raise ValueError(f"config: {where}: betas: {list(config.betas)} is not accepted; give shares below 1")
+    for name in ("mirror", "cut"):
+        if not 0 <= getattr(config.augmentation, name) <= 1:
+            value = getattr(config.augmentation, name)
+            raise ValueError(f"config: {where}: augmentation: {name}: {value} is not accepted; give a share, 0 to 1")
+    if config.augmentation.noise < 0:
+        value = config.augmentation.noise
+        raise ValueError(f"config: {where}: augmentation: noise: {value} is not accepted; give a number from 0 up")
     if config.decay_from >= 1:
         raise ValueError(f"config: {where}: decay_from: {config.decay_from} is not accepted; give a share below 1")
     for name in ("context_probability", "own_context_probability", "control_dropout", "image_dropout"):

@@ -184,6 +184,7 @@ def test_stages_freeze_what_they_do_not_train(tmp_path: Path, svd_folder: Path) 
             sigma=700.0,
             steps=2,
             optimizer="adam",
+            weight_decay=0.0,
             learning_rate=0.01,
             checkpoint_activations=trains == "spatial",
             stages=(replace(stage, trains=trains),),
@@ -258,7 +259,10 @@ def assert_alike(config: TrainConfig, first: dict[str, torch.Tensor], second: di
 def test_accumulation_changes_nothing_but_memory(tmp_path: Path) -> None:
     whole = replace(SMALL.stages[2], until=1.0)
     for name, stage in (("whole", whole), ("parts", replace(whole, accumulate=2))):
-        quiet(replace(SMALL, precision="float32", steps=4, optimizer="adam", stages=(stage,)), tmp_path / name)
+        quiet(
+            replace(SMALL, precision="float32", steps=4, optimizer="adam", weight_decay=0.0, stages=(stage,)),
+            tmp_path / name,
+        )
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert_alike(SMALL, expected, found)
 

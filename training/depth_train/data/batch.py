@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from depth_engine.models.svd.codec import to_pixels
+from depth_train.config import Augmentation
 from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import uniform, whole
 
@@ -59,6 +60,7 @@ def make_batch(
     clips: Clips,
     kind: Literal["disparity", "depth"],
     multiple: int,
+    augmentation: Augmentation,
     step_rng: torch.Generator,
     clip_rngs: Sequence[torch.Generator],
 ) -> Batch:
@@ -68,18 +70,25 @@ def make_batch(
         clips: From the pool.
         kind: What is predicted.
         multiple: Sides of the cut are divisible by it, pixels.
+        augmentation: How to vary them.
         step_rng: Draws the cut's size, alike for all clips of the step.
         clip_rngs: One per clip.
     """
-    cut = crop(clips, multiple, step_rng, clip_rngs)
+    cut = crop(clips, multiple, augmentation, step_rng, clip_rngs)
     target = normalize(cut.depth_m, cut.valid, kind)
-    return augment(Batch(to_pixels(cut.rgb.movedim(-1, 2)), target, cut.valid), clip_rngs)
+    return augment(Batch(to_pixels(cut.rgb.movedim(-1, 2)), target, cut.valid), augmentation, clip_rngs)
 
 
-def crop(clips: Clips, multiple: int, step_rng: torch.Generator, clip_rngs: Sequence[torch.Generator]) -> Clips:
-    """Cut every other batch to another shape, down to two thirds of one side."""
+def crop(
+    clips: Clips,
+    multiple: int,
+    augmentation: Augmentation,
+    step_rng: torch.Generator,
+    clip_rngs: Sequence[torch.Generator],
+) -> Clips:
+    """Cut now and then a batch to another shape, down to two thirds of one side."""
     size = list(clips.depth_m.shape[2:])
-    if uniform(step_rng) < 0.5:
+    if uniform(step_rng) < augmentation.cut:
         side = whole(step_rng, 0, 1)
         least = -(-size[side] * 2 // (3 * multiple))  # two thirds, rounded up
         size[side] = multiple * whole(step_rng, least, size[side] // multiple)
@@ -94,16 +103,18 @@ def crop(clips: Clips, multiple: int, step_rng: torch.Generator, clip_rngs: Sequ
     return Clips(*(torch.stack(part) for part in zip(*parts, strict=True)))
 
 
-def augment(batch: Batch, clip_rngs: Sequence[torch.Generator]) -> Batch:
+def augment(batch: Batch, augmentation: Augmentation, clip_rngs: Sequence[torch.Generator]) -> Batch:
     """Mirror all; jitter the colours of RGB alone, alike over a clip."""
     parts = []
     for rgb, target, valid, rng in zip(*batch, clip_rngs, strict=True):
-        if uniform(rng) < 0.5:
+        if uniform(rng) < augmentation.mirror:
             rgb, target, valid = rgb.flip(-1), target.flip(-1), valid.flip(-1)
         gain = torch.tensor([uniform(rng, 0.8, 1.25) for _ in range(3)])[:, None, None].to(rgb)
-        offset, saturation, noise = uniform(rng, -0.15, 0.15), uniform(rng, 0, 1.3), uniform(rng, 0, 0.04)
-        grey = rgb.mean(dim=1, keepdim=True)
-        rgb = (grey + (rgb - grey) * saturation) * gain + offset
-        rgb = rgb + torch.randn(rgb.shape, generator=rng).to(rgb) * noise
+        offset, saturation, noise = uniform(rng, -0.15, 0.15), uniform(rng, 0, 1.3), uniform(rng, 0, 1)
+        if augmentation.colour:
+            grey = rgb.mean(dim=1, keepdim=True)
+            rgb = (grey + (rgb - grey) * saturation) * gain + offset
+        if augmentation.noise:
+            rgb = rgb + torch.randn(rgb.shape, generator=rng).to(rgb) * (noise * augmentation.noise)
         parts.append((rgb.clamp(-1, 1), target, valid))
     return Batch(*(torch.stack(part) for part in zip(*parts, strict=True)))

@@ -34,9 +34,8 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.op
             optimizers["muon"] = KernelMuon(matrices, config.muon_learning_rate, config.weight_decay)
     if parameters:
         adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-        decay = 0.0 if config.optimizer == "adam" else config.weight_decay  # Adam's own is no decoupled decay
         optimizers["adam"] = adam(
-            parameters, lr=config.learning_rate, weight_decay=decay, betas=(0.9, 0.99), fused=True
+            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=config.betas, fused=True
         )
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:

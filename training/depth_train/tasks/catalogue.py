@@ -100,4 +100,4 @@ def _check_generator(config: TrainConfig, init: Path | None) -> None:
 
 
 def _depth_batch(clips: Any, config: TrainConfig, step_rng: Any, clip_rngs: Any) -> Any:
-    return make_batch(clips, config.kind, config.multiple, step_rng, clip_rngs)
+    return make_batch(clips, config.kind, config.multiple, config.augmentation, step_rng, clip_rngs)

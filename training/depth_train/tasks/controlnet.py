@@ -177,7 +177,7 @@ def batch_controlnet(
     clips: Clips, config: TrainConfig, step_rng: torch.Generator, clip_rngs: Sequence[torch.Generator]
 ) -> ControlBatch:
     """Cut and mirror, RGB and depth alike; the control is made of true depth as at inference."""
-    cut = crop(clips, config.multiple, step_rng, clip_rngs)
+    cut = crop(clips, config.multiple, config.augmentation, step_rng, clip_rngs)
     parts = []
     for rgb, depth_m, valid, rng in zip(cut.rgb, cut.depth_m, cut.valid, clip_rngs, strict=True):
         control = control_pixels(control_of(depth_m, valid)).to(rgb.device)

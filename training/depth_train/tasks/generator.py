@@ -145,7 +145,7 @@ def batch_generator(
     clips: Clips, config: TrainConfig, step_rng: torch.Generator, clip_rngs: Sequence[torch.Generator]
 ) -> SteeredBatch:
     """Cut, mirror, recolour; the control is made of true disparity as at inference."""
-    cut = crop(clips, config.multiple, step_rng, clip_rngs)
+    cut = crop(clips, config.multiple, config.augmentation, step_rng, clip_rngs)
     disparity = normalize(cut.depth_m, cut.valid, "disparity")
     width = cut.rgb.shape[3]
     # What a mirrored pixel was: u' = width - u.
