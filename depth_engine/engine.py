@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from depth_engine.checks import check_keywords
 from depth_engine.consistency.flow import follow_flow
 from depth_engine.devices import choose_device, choose_dtype
 from depth_engine.models.loading import CheckpointFiles, load_model, resolve_checkpoint
@@ -25,13 +25,18 @@ from depth_engine.models.svd.spec import CheckpointSpec
 from depth_engine.models.svd.unet import DepthUNet
 from depth_engine.models.svd.windows import Window, crossfade_noise_order, frames_to_read, next_window
 from depth_engine.plain_data import read_json
-from depth_engine.settings import RunSettings, choose_settings
-from depth_engine.video.frame import Frame
-from depth_engine.video.shots import mark_shots
-from depth_engine.video.take import Take
+from depth_engine.settings import RunSettings, SettingOptions, choose_settings
+from depth_engine.video.in_memory import frames_of, mark_frames
+from depth_engine.video.take import TAKE_FIELDS, Take, TakeOptions
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from depth_engine.depth.depth_video import DepthVideo
+
+
+class EngineOptions(TakeOptions, SettingOptions, total=False):
+    """What `estimate` and `stream` take by keyword: the part of a file, and settings."""
 
 
 @dataclass(frozen=True)
@@ -143,46 +148,41 @@ class DepthEngine:
 
     def estimate(
         self,
-        source: str | Path | Take | np.ndarray | Tensor,
+        source: str | Path | Take | np.ndarray | Tensor | Iterable[Any],
         *,
         shots: bool | Collection[int] = True,
         noise: Noise | None = None,
-        fps: float | None = None,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        max_frames: int | None = None,
-        **settings: Any,
+        **options: Unpack[EngineOptions],
     ) -> DepthVideo:
         """Depth of a whole clip, in memory.
 
         Args:
             source: A video file or image sequence, or a part of one as `Take` says it; or frames, uint8
-                `[T, H, W, 3]` or float `[T, 3, H, W]` in [0, 1].
+                `[T, H, W, 3]` or float `[T, 3, H, W]` in [0, 1]; or a list or iterator of frames, uint8 `[H, W, 3]`,
+                float `[3, H, W]` in [0, 1] or PIL images.
             shots: Find cuts (True), take the clip as one shot (False), or a list of first frames.
             noise: Standard normals by (frame_index, draw, shape); default: keyed by the seed.
-            fps: Reduce a file to this frame rate.
-            start_s: Start of the part to take of a file, in seconds.
-            end_s: End of the part to take of a file, in seconds.
-            max_frames: Frames to take of a file at the most.
-            **settings: `window`, `stride`, `steps`, `sigmas`, `strategy`, `sampler`, `max_res`, `seed`,
-                `flow`.
+            **options: Of a file, the part to take: `start_s`, `end_s`, `fps`, `max_frames`, `stream`. And settings:
+                `window`, `stride`, `steps`, `sigmas`, `strategy`, `sampler`, `max_res`, `seed`, `flow`.
 
         Returns:
             Depth with `.values` float32 `[T, H, W]` in [0, 1], of the checkpoint's kind.
 
         Raises:
-            ValueError: Bad settings or frames.
+            ValueError: Bad settings or frames; names the frame.
+            TypeError: A keyword that is not known.
         """
         from depth_engine.depth.depth_video import DepthVideo
         from depth_engine.video.image_sequence import SEQUENCE_FPS
 
-        chosen = choose_settings(self.spec, **settings)
-        take = _as_take(source, fps=fps, start_s=start_s, end_s=end_s, max_frames=max_frames)
+        part, given = _sort_options("estimate", options)
+        chosen = choose_settings(self.spec, **given)
+        take = _as_take(source, part)
         times_s: list[float] = []
-        if isinstance(take, Take):
+        if take is not None:
             rate, frames = take.rate(take.info()), _note_times(take.frames(), times_s)
         else:
-            rate, frames = SEQUENCE_FPS, _check_clip(take)
+            rate, frames = SEQUENCE_FPS, frames_of(source)
         shot_starts: list[int] = []
         sized = self.sized(_note_shots(mark_frames(frames, shots), shot_starts), chosen)
         results = self.windows(sized, chosen, noise=noise)
@@ -193,7 +193,7 @@ class DepthEngine:
             "checkpoint": {"name": self.files.name, "sha256": self.weights_sha256},
             "seed": chosen.seed,
             "settings": {**vars(chosen)},
-            "source": str(take.source) if isinstance(take, Take) else None,
+            "source": None if take is None else str(take.source),
             "shots": shot_starts,
         }
         times = np.array(times_s or np.arange(len(values)) / float(rate), dtype=np.float64)
@@ -201,35 +201,31 @@ class DepthEngine:
 
     def stream(
         self,
-        frames: Iterable[np.ndarray | Tensor] | str | Path | Take,
+        frames: str | Path | Take | Iterable[Any],
         *,
         shots: bool | Collection[int] = True,
         noise: Noise | None = None,
-        fps: float | None = None,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        max_frames: int | None = None,
-        **settings: Any,
+        **options: Unpack[EngineOptions],
     ) -> Iterator[np.ndarray]:
         """Depth frame by frame, in bounded memory; the same values as `estimate`.
 
         Args:
-            frames: Frames one by one, uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1]; or a file, or a
-                part of one.
+            frames: As the `source` of `estimate`; an iterator that never ends will do.
             shots: As for `estimate`.
             noise: As for `estimate`.
-            fps: As for `estimate`.
-            start_s: As for `estimate`.
-            end_s: As for `estimate`.
-            max_frames: As for `estimate`.
-            **settings: As for `estimate`.
+            **options: As for `estimate`.
 
         Returns:
             Iterator of float32 `[H, W]` in [0, 1]; it lags the input by a window and a decode chunk at the most.
+
+        Raises:
+            ValueError: As for `estimate`; of frames that are there already, at once.
+            TypeError: A keyword that is not known.
         """
-        chosen = choose_settings(self.spec, **settings)
-        take = _as_take(frames, fps=fps, start_s=start_s, end_s=end_s, max_frames=max_frames)
-        pictures = (frame.rgb for frame in take.frames()) if isinstance(take, Take) else take
+        part, given = _sort_options("stream", options)
+        chosen = choose_settings(self.spec, **given)
+        take = _as_take(frames, part)
+        pictures = frames_of(frames) if take is None else (frame.rgb for frame in take.frames())
         sized = self.sized(mark_frames(pictures, shots), chosen)
         results = self.windows(sized, chosen, noise=noise)
         return (depth for result in results for depth in sized.restore(result.depth))
@@ -242,7 +238,6 @@ class DepthEngine:
         """Frames from `mark_frames` as `windows` takes them; brings the depth back to their size."""
         return SizedFrames(marked, lambda height, width: self.size_of(height, width, settings))
 
-    @torch.inference_mode()
     def windows(
         self,
         marked: Iterable[tuple[Tensor, bool]],
@@ -262,36 +257,51 @@ class DepthEngine:
         """
         noise = noise or seeded_noise(settings.seed)
         carry = (carry or Carry()).to(self.device)
-        sigmas, initial_scale = self._noise_levels(settings)
+        levels = self._noise_levels(settings)
         frames = _Lookahead(marked)
         while frames.has_next():
             wanted = frames_to_read(carry.window, settings.window, settings.stride)
             new: list[Tensor] = []
             while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.window)):
                 new.append(frames.take()[None])
-            window = next_window(carry.window, len(new), settings.window, settings.stride, settings.layout)
-            condition, embedding = self._encode(new, carry.frames_read, noise)
-            condition = _append(carry.condition, condition)[-window.length :]
-            embedding = _append(carry.embedding, embedding)[-window.length :]
-            known = carry.latents[-window.context :] if carry.latents is not None and window.context else None
-            task = WindowTask(
-                network=self._bind(condition, embedding),
-                context=condition.new_zeros(0, self.codec.depth_channels, *condition.shape[-2:])
-                if known is None
-                else known,
-                frames=window.length,
-                noise=self._window_noise(noise, carry.shot_start, window, settings, condition.shape[-2:]),
-                sigmas=sigmas,
-                initial_scale=initial_scale,
-                sampler=settings.sampler,  # type: ignore[arg-type]
-                context_c_noise=self.spec.context_c_noise,
-            )
-            latents = denoise_window(task, settings.strategy)  # type: ignore[arg-type]
-            if settings.flow:
-                latents = self._follow_flow(condition, latents, window.context)
             ended = not frames.has_next() or frames.starts_shot()
-            depth, carry = self._finish(carry, window, latents, condition, embedding, settings, ended)
+            depth, carry = self._run_window(new, carry, settings, noise, levels, ended)
             yield WindowResult(depth=depth, carry=carry)
+
+    # Not around `windows`: torch would wrap that generator, and one that nobody ends fails as Python shuts down.
+    @torch.inference_mode()
+    def _run_window(
+        self,
+        new: list[Tensor],
+        carry: Carry,
+        settings: RunSettings,
+        noise: Noise,
+        levels: tuple[list[float], float],
+        ended: bool,
+    ) -> tuple[Tensor, Carry]:
+        """Depth that a window with these new frames settles, and what the next one needs."""
+        window = next_window(carry.window, len(new), settings.window, settings.stride, settings.layout)
+        condition, embedding = self._encode(new, carry.frames_read, noise)
+        condition = _append(carry.condition, condition)[-window.length :]
+        embedding = _append(carry.embedding, embedding)[-window.length :]
+        known = carry.latents[-window.context :] if carry.latents is not None and window.context else None
+        sigmas, initial_scale = levels
+        task = WindowTask(
+            network=self._bind(condition, embedding),
+            context=condition.new_zeros(0, self.codec.depth_channels, *condition.shape[-2:])
+            if known is None
+            else known,
+            frames=window.length,
+            noise=self._window_noise(noise, carry.shot_start, window, settings, condition.shape[-2:]),
+            sigmas=sigmas,
+            initial_scale=initial_scale,
+            sampler=settings.sampler,  # type: ignore[arg-type]
+            context_c_noise=self.spec.context_c_noise,
+        )
+        latents = denoise_window(task, settings.strategy)  # type: ignore[arg-type]
+        if settings.flow:
+            latents = self._follow_flow(condition, latents, window.context)
+        return self._finish(carry, window, latents, condition, embedding, settings, ended)
 
     def _follow_flow(self, condition: Tensor, latents: Tensor, known: int) -> Tensor:
         """Latents of a window with its new frames' depth carried along the flow of the pictures."""
@@ -386,33 +396,6 @@ def _load_scheduler(files: CheckpointFiles) -> Any:
     return EulerDiscreteScheduler.from_config(read_json(files.base / "scheduler" / "scheduler_config.json"))
 
 
-def mark_frames(frames: Iterable[np.ndarray | Tensor], shots: bool | Collection[int]) -> Iterator[tuple[Tensor, bool]]:
-    """Frames as `[3, H, W]` tensors with True where a shot starts.
-
-    Args:
-        frames: uint8 `[H, W, 3]` or float `[3, H, W]` in [0, 1].
-        shots: Find cuts (True), none (False), or first frames.
-    """
-    waiting: deque[Tensor] = deque()
-    first_shape: list[int] = []
-
-    def pictures() -> Iterator[Frame]:
-        for index, frame in enumerate(frames):
-            tensor = _channels_first(frame, index)
-            first_shape[:] = first_shape or tensor.shape
-            if list(tensor.shape) != first_shape:
-                (_, height, width), (_, was_height, was_width) = tensor.shape, first_shape
-                raise ValueError(
-                    f"frames: frame {index} is {width}x{height}, the ones before are {was_width}x{was_height}"
-                )
-            waiting.append(tensor)
-            picture = tensor if tensor.dtype == torch.uint8 else (tensor.clamp(0, 1) * 255).round().byte()
-            yield Frame(index, float(index), picture.movedim(0, -1).contiguous().numpy())
-
-    for frame in mark_shots(pictures(), shots):
-        yield waiting.popleft(), frame.starts_shot
-
-
 class _Lookahead:
     """An iterator of marked frames that can say what comes next."""
 
@@ -434,35 +417,26 @@ class _Lookahead:
         return frame
 
 
-def _channels_first(frame: np.ndarray | Tensor, index: int) -> Tensor:
-    tensor = torch.as_tensor(frame)
-    if tensor.dtype == torch.uint8 and tensor.ndim == 3 and tensor.shape[-1] == 3:
-        return tensor.movedim(-1, 0).contiguous()
-    if tensor.is_floating_point() and tensor.ndim == 3 and tensor.shape[0] == 3:
-        return tensor.float()
-    raise ValueError(
-        f"frames: frame {index} is {tensor.dtype} {list(tensor.shape)}; "
-        "accepted: uint8 [H, W, 3] or float [3, H, W] in [0, 1]"
-    )
+def _sort_options(method: str, options: EngineOptions) -> tuple[TakeOptions, SettingOptions]:
+    """The part of a file that is asked for, and the settings; what is not given is left out.
+
+    Raises:
+        TypeError: A keyword is not known; names the nearest.
+    """
+    known = [*SettingOptions.__annotations__, *TAKE_FIELDS]
+    check_keywords(method, options, ["source" if method == "estimate" else "frames", "shots", "noise", *known])
+    given = {name: value for name, value in options.items() if value is not None}
+    part = {name: given.pop(name) for name in TAKE_FIELDS if name in given}
+    return cast("TakeOptions", part), cast("SettingOptions", given)
 
 
-def _check_clip(frames: np.ndarray | Tensor) -> np.ndarray | Tensor:
-    if getattr(frames, "ndim", 0) != 4 or 0 in frames.shape:
-        raise ValueError(
-            f"frames: {type(frames).__name__} of shape {tuple(getattr(frames, 'shape', ()))} is not accepted; "
-            "give uint8 [T, H, W, 3] or float [T, 3, H, W] in [0, 1]"
-        )
-    return frames
-
-
-def _as_take(source: Any, **part: Any) -> Any:
-    """The part of a file; frames are given back as they are."""
+def _as_take(source: Any, part: TakeOptions) -> Take | None:
+    """The part of a file that is meant; None of frames."""
     if isinstance(source, (str, Path)):
         return Take(source, **part)
-    given = [name for name, value in part.items() if value is not None]
-    if given:
-        raise ValueError(f"{given[0]}: {part[given[0]]} is for files; cut frames yourself")
-    return source
+    for name, value in part.items():
+        raise ValueError(f"{name}: {value} is for files; cut frames, or the Take, yourself")
+    return source if isinstance(source, Take) else None
 
 
 def _note_times(frames: Iterable, times_s: list[float]) -> Iterator[np.ndarray]:

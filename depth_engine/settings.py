@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from depth_engine.checks import known_name
+from depth_engine.checks import check_keywords, known_name
 from depth_engine.models.svd.windows import Layout, check_plan
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from depth_engine.models.svd.spec import CheckpointSpec
 
 
@@ -56,24 +58,30 @@ class RunSettings:
         return self.window - self.stride
 
 
-def choose_settings(
-    spec: CheckpointSpec,
-    *,
-    window: int | None = None,
-    stride: int | None = None,
-    steps: int | None = None,
-    sigmas: Sequence[float] | None = None,
-    strategy: str | None = None,
-    sampler: str | None = None,
-    max_res: int | None = None,
-    seed: int = 0,
-    flow: bool | None = None,
-) -> RunSettings:
-    """Fill what is unset from the checkpoint's recommendations and check the whole.
+class SettingOptions(TypedDict, total=False):
+    """The choices of a run that a caller may make; `RunSettings` says what each is."""
+
+    window: int | None
+    stride: int | None
+    steps: int | None
+    sigmas: Sequence[float] | None
+    strategy: str | None
+    sampler: str | None
+    max_res: int | None
+    seed: int
+    flow: bool | None
+
+
+def choose_settings(spec: CheckpointSpec, **given: Unpack[SettingOptions]) -> RunSettings:
+    """Fill what is unset or None from the checkpoint's recommendations and check the whole.
 
     Raises:
         ValueError: Names the argument, the value and what is accepted.
+        TypeError: A keyword is not known.
     """
+    check_keywords("choose_settings", given, SettingOptions.__annotations__)
+    window, stride, steps, max_res = (given.get(name) for name in ("window", "stride", "steps", "max_res"))
+    sigmas, strategy = given.get("sigmas"), given.get("strategy")
     if stride is None:
         # A window chosen alone keeps the recommended share of new frames.
         stride = spec.stride if window is None else max(1, min(window, round(window * spec.stride / spec.window)))
@@ -92,7 +100,7 @@ def choose_settings(
         max_res = _at_least_one("max_res", spec.max_res if max_res is None else max_res, "a longest side in pixels")
         if max_res < spec.multiple:
             raise ValueError(f"max_res: {max_res} is smaller than the {spec.multiple} px that this checkpoint works in")
-    seed = _whole("seed", seed)
+    seed = _whole("seed", given.get("seed", 0))
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed: {seed} is not accepted; give a whole number from 0 to 2^64 - 1")
     strategy = known_name("strategy", strategy or spec.strategy, STRATEGIES)
@@ -102,11 +110,11 @@ def choose_settings(
         steps=steps,
         sigmas=levels,
         strategy=strategy,
-        sampler=known_name("sampler", sampler or spec.sampler, SAMPLERS),
+        sampler=known_name("sampler", given.get("sampler") or spec.sampler, SAMPLERS),
         max_res=max_res,
         area_px=area_px,
         seed=seed,
-        flow=_flow(spec, strategy, window, stride, flow),
+        flow=_flow(spec, strategy, window, stride, given.get("flow")),
     )
 
 

@@ -210,7 +210,7 @@ def _peak_bytes() -> int:
 
 def _warm_up(engine: DepthEngine, job: DepthJob, settings: RunSettings) -> tuple[float, Any]:
     """Seconds of a window once things are warm (of the only one, if the clip has no second), and the sizes."""
-    from depth_engine.engine import mark_frames
+    from depth_engine.video.in_memory import mark_frames
 
     frames = (frame.rgb for frame in islice(job.frames(), settings.window + 2 * settings.stride))
     sized = engine.sized(mark_frames(frames, False), settings)

@@ -10,14 +10,25 @@ from contextlib import closing
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from depth_engine.video.frame import Frame
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.read import probe, read_frames
 
-TAKE_FIELDS = ("start_s", "end_s", "fps", "max_frames", "stream")
+
+class TakeOptions(TypedDict, total=False):
+    """The fields of a `Take` as keywords."""
+
+    start_s: float | None
+    end_s: float | None
+    fps: float | None
+    max_frames: int | None
+    stream: int | None
+
+
+TAKE_FIELDS = tuple(TakeOptions.__annotations__)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from depth_engine import DepthEngine, seeded_noise
-from depth_engine.engine import Carry, mark_frames
+from depth_engine.engine import Carry
 from depth_engine.settings import choose_settings
+from depth_engine.video.in_memory import mark_frames
 
 SETTINGS: dict[str, Any] = {"window": 4, "stride": 2, "steps": 2, "max_res": 64}
 

@@ -90,7 +90,7 @@ def score_checkpoint(
     seams = [window.first_new - 1 for window in windows[1:]]  # places in the list of pairs
     gives_disparity = engine.spec.kind == "disparity"
     evaluate = evaluate_disparity if gives_disparity else evaluate_depth
-    chosen = {} if steps is None else {"steps": steps}
+    chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}
     for number in range(clips):
         clip = make_clips([first_seed + number], frames, height, width)[0]

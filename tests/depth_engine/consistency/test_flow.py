@@ -12,10 +12,11 @@ import torch
 
 from depth_engine import DepthEngine
 from depth_engine.consistency.flow import follow_flow
-from depth_engine.engine import Carry, mark_frames
+from depth_engine.engine import Carry
 from depth_engine.models.loading import resolve_checkpoint
 from depth_engine.models.svd.spec import CHRONODEPTH
 from depth_engine.settings import choose_settings
+from depth_engine.video.in_memory import mark_frames
 
 HEIGHT, WIDTH, FRAMES = 64, 96, 10
 SPEED = 3  # pixels per frame
