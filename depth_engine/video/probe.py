@@ -9,8 +9,6 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-import ffmpeg as ffmpeg_python
-
 from depth_engine.video.ffmpeg_process import (
     LOCAL_PROTOCOLS,
     LOG_OPTIONS,
@@ -168,6 +166,8 @@ def _check_regular(path: Path) -> None:
 
 def _first_frame_log(path: Path, stream: int, ffmpeg: str) -> list[tuple[str, str]]:
     """Ffmpeg's log while it decodes one frame: the header as it understands it, then the frame's facts."""
+    import ffmpeg as ffmpeg_python
+
     source = ffmpeg_python.input(local_url(path), protocol_whitelist=LOCAL_PROTOCOLS, fflags="+discardcorrupt")
     # V: a video stream that is not a cover picture.
     one_frame = {"map": f"0:V:{stream}", "frames:v": 1, "vf": "showinfo=checksum=0", "format": "null"}

@@ -18,7 +18,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, TypeVar
 
-import ffmpeg as ffmpeg_python
 import numpy as np
 
 from depth_engine.video.ffmpeg_process import (
@@ -365,6 +364,8 @@ def _decode_command(info: VideoInfo, start_s: float, pixel_format: str) -> list[
         "vf": ",".join([*_conversion(info, pixel_format), f"format={pixel_format}", "showinfo=checksum=0"]),
         **passthrough(find_ffmpeg()),
     }
+    import ffmpeg as ffmpeg_python
+
     source = ffmpeg_python.input(local_url(Path(info.path)), **options)
     return source.output("pipe:1", **output).global_args(*whole).compile(cmd=find_ffmpeg())
 

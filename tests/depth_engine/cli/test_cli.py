@@ -319,7 +319,7 @@ BAD_OPTIONS = [
     (("--start", "0.5", "--end", "0.4"), "end: 0.4 is not after the start"),
     (("--start", "0.51", "--end", "0.52"), "no frame lies between 0.51 s and 0.52 s"),
     (("--fps", "0"), "fps: 0"),
-    (("--fps", "1e-9"), "fps: 1e-09 is not accepted"),
+    (("--fps", "1e-9"), "fps: 1e-09 is not a frame rate"),
     (("--max-res", "3"), "max_res: 3"),
     (("--overwrite", "--resume"), "exclude each other"),
     (("--windw", "3"), "--windw"),
