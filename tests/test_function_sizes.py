@@ -24,7 +24,6 @@ STILL_TOO_MANY = {
     "depth_engine/geometry/pose_estimation.py: estimate_poses",
     "depth_engine/video/write.py: VideoWriter.__init__",
     "tests/straight_line.py: chronodepth",
-    "training/depth_train/loop/finetune.py: train",
     "training/depth_train/scenes/models/lighting.py: _light_from_around",
     "training/depth_train/scenes/models/tracing.py: look_up",
     "training/depth_train/score.py: score_checkpoint",

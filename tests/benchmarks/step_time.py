@@ -19,9 +19,10 @@ from unittest.mock import patch
 import torch
 from accelerate import Accelerator
 from depth_train.config import load_config
-from depth_train.loop import finetune
+from depth_train.loop import finetune, trainer
+from depth_train.loop.watch import Show
 from depth_train.optim.muon import KernelMuon
-from depth_train.tasks import catalogue as tasks
+from depth_train.tasks import depth_task
 
 from depth_engine.devices import choose_device
 
@@ -63,7 +64,7 @@ def main() -> None:
     def asked(*given: Any) -> Callable[[], Any]:
         return timed(ask(*given), "data")
 
-    ask, real = finetune.Feeder.ask, finetune._average_into
+    ask, real = finetune.Feeder.ask, trainer.average_into
 
     def note(*given: Any) -> None:
         real(*given)
@@ -71,15 +72,15 @@ def main() -> None:
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        patch.object(tasks, "step_loss", timed(tasks.step_loss, "forward")),
+        patch.object(depth_task, "step_loss", timed(depth_task.step_loss, "forward")),
         patch.object(Accelerator, "backward", timed(Accelerator.backward, "backward")),
         patch.object(KernelMuon, "step", timed(KernelMuon.step, "optimisers")),
         patch.object(torch.optim.Adam, "step", timed(torch.optim.Adam.step, "optimisers")),  # AdamW's too
         patch.object(finetune.Feeder, "ask", asked),
-        patch.object(finetune, "_average_into", note),
+        patch.object(trainer, "average_into", note),
     ):
         device = str(choose_device(args.device))
-        finetune.train(config, Path(folder) / "model", device=device, report=lambda line: None)
+        finetune.train(config, Path(folder) / "model", device=device, show=Show(lambda line: None))
     wall_s = marks[-1] - marks[_WARM_UP]
     for label, seconds in spent.items():
         print(f"{label:<16}{seconds:8.2f} s {seconds / wall_s:7.1%}")

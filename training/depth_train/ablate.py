@@ -15,7 +15,9 @@ from pathlib import Path
 
 from depth_engine import DepthEngine
 from depth_train.config import Stage, TrainConfig
+from depth_train.loop.clock import Pace
 from depth_train.loop.finetune import train
+from depth_train.loop.watch import Show
 from depth_train.score import Score, score_checkpoint
 
 HEIGHT, WIDTH = 96, 160
@@ -129,11 +131,11 @@ def ablations(
         train(
             config,
             target,
-            budget_minutes=share,
             init=init,
             device=device,
             resume=(target / "resume").exists(),
-            report=lambda line, name=name: report(f"{name}: {line}"),
+            pace=Pace(share),
+            show=Show(lambda line, name=name: report(f"{name}: {line}")),
         )
     rows: dict[str, Score] = {}
     for row in ROWS:

@@ -102,9 +102,13 @@ def run(
 
         where = choose_device(device)
         from depth_train.data.clip_pool import check_sources
-        from depth_train.loop.finetune import check_divisible, check_same_config, check_shardable, train
+        from depth_train.loop.checkpointer import check_same_config
+        from depth_train.loop.clock import Pace
+        from depth_train.loop.finetune import train
         from depth_train.loop.plan import describe_config, describe_stages, describe_without_weights
+        from depth_train.loop.processes import check_divisible, check_shardable
         from depth_train.loop.sharding import asked_by_launcher
+        from depth_train.loop.watch import Show
         from depth_train.tasks.catalogue import has_base, task_of
 
         if shard or asked_by_launcher():
@@ -116,7 +120,7 @@ def run(
                 click.echo(describe_without_weights(resolved))
                 check_sources(resolved)
                 return
-        task_of(resolved).check(resolved, init)
+        task_of(resolved).check(init)
         if resume:
             check_same_config(resolved, output)
         if dry_run:
@@ -129,15 +133,12 @@ def run(
         train(
             resolved,
             output,
-            budget_minutes=budget_minutes,
             init=init,
             device=str(where),
             resume=resume,
             shard=shard,
-            save_every_s=60 * save_every,
-            log_folder=log,
-            report=click.echo,
-            bar=not quiet and sys.stderr.isatty(),
+            pace=Pace(budget_minutes, 60 * save_every),
+            show=Show(click.echo, bar=not quiet and sys.stderr.isatty(), log_folder=log),
         )
 
 

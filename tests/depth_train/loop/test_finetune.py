@@ -20,11 +20,16 @@ from depth_train.checkpoints.folder import best_folder, earlier_checkpoints, kep
 from depth_train.cli import main
 from depth_train.config import Stage, TrainConfig, load_config
 from depth_train.data import clip_pool
-from depth_train.loop import finetune
-from depth_train.loop.finetune import rate_share, stage_at, train
+from depth_train.loop import finetune, trainer
+from depth_train.loop.clock import Pace
+from depth_train.loop.finetune import train
+from depth_train.loop.schedule import rate_share, stage_at
+from depth_train.loop.trainer import Stepped
+from depth_train.loop.watch import Show
 from depth_train.optim.optimizers import make_optimizers
 from depth_train.optim.spatial import temporal_modules
-from depth_train.tasks import catalogue as tasks
+from depth_train.tasks import depth_task
+from depth_train.tasks.catalogue import task_of
 from depth_train.tasks.depth import DepthModel
 from depth_train.tasks.loss import depth_loss
 from depth_train.tasks.start import start_model
@@ -40,7 +45,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def quiet(config: TrainConfig, folder: Path, **options: object) -> None:
-    train(config, folder, report=lambda line: None, **options)  # type: ignore[arg-type]
+    train(config, folder, show=Show(lambda line: None), **options)  # type: ignore[arg-type]
 
 
 def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
@@ -64,7 +69,7 @@ def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("eight_threads")
 def test_clips_are_made_with_few_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: dict[str, set[int]] = {}
-    real = {"make_clips": clip_pool.make_clips, "step_loss": tasks.step_loss}
+    real = {"make_clips": clip_pool.make_clips, "step_loss": depth_task.step_loss}
 
     def noting(name: str) -> Callable:
         def run(*given: object, **named: object) -> object:
@@ -74,7 +79,7 @@ def test_clips_are_made_with_few_cores(tmp_path: Path, monkeypatch: pytest.Monke
         return run
 
     monkeypatch.setattr(clip_pool, "make_clips", noting("make_clips"))
-    monkeypatch.setattr(tasks, "step_loss", noting("step_loss"))
+    monkeypatch.setattr(depth_task, "step_loss", noting("step_loss"))
     quiet(replace(SMALL, steps=2, validate_clips=0), tmp_path / "model")
     assert taken == {"make_clips": {2}, "step_loss": {8}}
 
@@ -84,17 +89,17 @@ def test_learning_beats_not_learning(optimizer: str) -> None:
     """Forty steps on one clip: the loss falls to well under its start."""
     config = replace(SMALL, optimizer=optimizer, precision="float32", learning_rate=2e-3, muon_learning_rate=5e-3)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    model, _ = start_model(config, None, CPU)
+    model = start_model(config, None, CPU)
     rgb = torch.rand(1, 2, 3, 32, 32) * 2 - 1
     target = torch.linspace(-1, 1, 32).expand(1, 2, 32, 32)
-    optimizers = make_optimizers(model.unet, config)
+    optimizers = make_optimizers(model.trained, config)
     losses = []
     for _ in range(40):
         loss = depth_loss(model.predict(rgb, target[:, :0]), target, target < 2, None, config)
         loss.backward()
         for part in optimizers.values():
             part.step()
-        model.unet.zero_grad()
+        model.trained.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
 
@@ -155,7 +160,7 @@ def test_learning_rate_warms_up_and_ends_at_zero() -> None:
 
 def test_budget_stops_the_run(tmp_path: Path) -> None:
     lines: list[str] = []
-    train(replace(SMALL, steps=10**9), tmp_path / "model", budget_minutes=0.05, report=lines.append)
+    train(replace(SMALL, steps=10**9), tmp_path / "model", pace=Pace(0.05), show=Show(lines.append))
     assert "steps; checkpoint in" in lines[-1]
     assert DepthEngine.from_pretrained(tmp_path / "model", device="cpu").spec.window == 3
 
@@ -166,12 +171,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_stages_freeze_what_they_do_not_train(tmp_path: Path, svd_folder: Path) -> None:
     """SVD to depth, a stage of each kind, through the VAE; what a stage freezes keeps SVD's values."""
-    begun, _ = start_model(replace(SMALL, base=str(svd_folder)), None, CPU)
-    before = {key: value.half() for key, value in begun.unet.state_dict().items()}
+    begun = start_model(replace(SMALL, base=str(svd_folder)), None, CPU)
+    before = {key: value.half() for key, value in begun.trained.state_dict().items()}
     temporal = {
         f"{name}.{part}"
-        for name, module in begun.unet.named_modules()
-        if any(module is other for other in temporal_modules(begun.unet))
+        for name, module in begun.trained.named_modules()
+        if any(module is other for other in temporal_modules(begun.trained))
         for part in dict(module.named_parameters())
     }
     assert 0 < len(temporal) < len(before)
@@ -208,7 +213,7 @@ def test_the_average_forgets_by_its_half_life(half_life: float) -> None:
     seen = []
     for step in range(4000 + int(2 * half_life)):
         torch.nn.init.constant_(weight.weight, float(step >= 4000))
-        finetune._average_into(average, weight, config, step)
+        trainer.average_into(average, weight, config, step)
         seen.append(float(average.weight.detach()))
     assert seen[3999] == 0
     assert seen[3999 + int(half_life)] == pytest.approx(0.5, abs=0.02)
@@ -223,7 +228,7 @@ def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path: Path) ->
     """Float32, stages of all kinds; stopped twice, once within a stage and once at its border."""
     config = replace(SMALL, precision="float32", steps=9, ema_half_life=3.0)
     quiet(config, tmp_path / "unbroken")
-    folder, real = tmp_path / "broken", finetune._average_into
+    folder, real = tmp_path / "broken", trainer.average_into
     for stop_at in (3, 7):
         with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
 
@@ -232,8 +237,8 @@ def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path: Path) ->
                     raise Killed
                 real(average, unet, config, step)  # type: ignore[arg-type]
 
-            patch.setattr(finetune, "_average_into", step_lost)
-            quiet(config, folder, resume=folder.exists(), save_every_s=0)
+            patch.setattr(trainer, "average_into", step_lost)
+            quiet(config, folder, resume=folder.exists(), pace=Pace(save_every_s=0))
         assert DepthEngine.from_pretrained(folder, device="cpu").spec.window == 3, "loadable whenever it is stopped"
     quiet(config, folder, resume=True)
     expected, found = weights(tmp_path / "unbroken"), weights(folder)
@@ -246,7 +251,7 @@ def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path: Path) ->
 def assert_alike(config: TrainConfig, first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
     """Two runs moved the weights, and moved them alike: sums in another order differ in the last digits alone."""
     torch.manual_seed(config.seed)
-    begun = start_model(config, None, CPU)[0].unet.state_dict()
+    begun = start_model(config, None, CPU).trained.state_dict()
 
     def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
         return sum(float((a[name].float() - b[name].float()).abs().sum()) for name in a)
@@ -272,7 +277,7 @@ def test_the_last_and_the_best_checkpoints_are_kept_and_logged(tmp_path: Path) -
 
     folder, lines = tmp_path / "model", []
     config = replace(SMALL, keep_last=3, validate_clips=2)
-    train(config, folder, save_every_s=0, log_folder=tmp_path / "log", report=lines.append)
+    train(config, folder, pace=Pace(save_every_s=0), show=Show(lines.append, log_folder=tmp_path / "log"))
     assert [path.name for path in earlier_checkpoints(folder)] == [f"model-step00000{step}" for step in (3, 4, 5)]
     for kept in (folder, best_folder(folder), *earlier_checkpoints(folder)):
         assert DepthEngine.from_pretrained(kept, device="cpu").spec.window == 3
@@ -312,7 +317,7 @@ def test_a_resumed_run_keeps_its_budget(tmp_path: Path, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(finetune, "rate_share", killed_at_three)
-        quiet(config, folder, budget_minutes=0.1, save_every_s=0)
+        quiet(config, folder, pace=Pace(0.1, save_every_s=0))
     quiet(config, folder, resume=True)  # else it would go on for ever
     assert not (folder / "resume").exists()
 
@@ -437,16 +442,20 @@ def test_a_short_run_is_logged_and_a_resumed_one_goes_on_where_it_was(tmp_path: 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     train(
-        replace(load_config("smoke"), steps=3), tmp_path / "model", log_folder=tmp_path / "log", report=lambda _: None
+        replace(load_config("smoke"), steps=3),
+        tmp_path / "model",
+        show=Show(lambda _: None, log_folder=tmp_path / "log"),
     )
     log = EventAccumulator(str(tmp_path / "log")).Reload()
     assert [point.step for point in log.Scalars("loss")] == [3] and log.Images("picture, truth, prediction")
 
     lines: list[str] = []
     began = Progress(step=100, minutes=60.0)
-    watch = Watch(SMALL, CPU, tmp_path / "log", lines.append, bar=False, budget_minutes=None, began=began, enabled=True)
+    watch = Watch(SMALL, CPU, Show(lines.append), budget_minutes=None, began=began, enabled=True)
     for step in range(101, 151):
-        watch.stepped(Progress(step=step, minutes=60 + (step - 100) / 60), SMALL.stages[0], 1.0, 1.0, 0.0, 0.5)
+        watch.stepped(
+            Progress(step=step, minutes=60 + (step - 100) / 60), SMALL.stages[0], Stepped(1.0, 1.0, True), 0.0, 0.5
+        )
     watch.close()
     assert "1.00 steps/s" in lines[0], "the hour before does not count"
 
@@ -455,9 +464,9 @@ def test_a_checkpoint_that_means_something_else_is_no_start(tmp_path: Path) -> N
     quiet(replace(SMALL, steps=1), tmp_path / "model")
     spec = tmp_path / "model" / "depth_engine.json"
     spec.write_text(json.dumps(json.loads(spec.read_text()) | {"condition_first": False}))
-    task = finetune.task_of(SMALL)
+    task = task_of(SMALL)
     with pytest.raises(ValueError, match="was trained with condition_first False, the config means True"):
-        task.check(SMALL, tmp_path / "model")
+        task.check(tmp_path / "model")
 
 
 def test_a_unet_published_alone_is_a_start(tmp_path: Path, svd_folder: Path) -> None:
@@ -465,8 +474,8 @@ def test_a_unet_published_alone_is_a_start(tmp_path: Path, svd_folder: Path) -> 
 
     config = replace(SMALL, base=str(svd_folder))
     alone = tiny_unet_only(tmp_path / "alone", svd_folder)
-    finetune.task_of(config).check(config, alone)
-    model, _ = start_model(config, alone, CPU)
+    task_of(config).check(alone)
+    model = start_model(config, alone, CPU)
     held = load_file(alone / "diffusion_pytorch_model.safetensors")
-    state = model.unet.state_dict()
+    state = model.trained.state_dict()
     assert all(torch.equal(state[name], value.float()) for name, value in held.items())

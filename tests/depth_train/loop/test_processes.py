@@ -20,8 +20,9 @@ from accelerate import DistributedType
 from click.testing import CliRunner
 from depth_train.cli import main
 from depth_train.config import TrainConfig, load_config
-from depth_train.loop import finetune, sharding
-from depth_train.loop.finetune import check_divisible, parts_of, start_accelerator
+from depth_train.loop import processes, sharding
+from depth_train.loop.feeder import parts_of
+from depth_train.loop.processes import check_divisible, start_accelerator
 from safetensors.torch import load_file
 
 from tests.depth_train.loop.test_finetune import ROOT, SMALL, assert_alike, plain, quiet, weights
@@ -75,12 +76,12 @@ def test_the_launcher_s_fsdp_setting_is_asked_about_and_kept_from_accelerate(
 ) -> None:
     seen: list[str | None] = []
 
-    class Seeing(finetune.Accelerator):
+    class Seeing(processes.Accelerator):
         def __init__(self, **given: Any) -> None:
             seen.append(os.environ.get("ACCELERATE_USE_FSDP"))
             super().__init__(**given)
 
-    monkeypatch.setattr(finetune, "Accelerator", Seeing)
+    monkeypatch.setattr(processes, "Accelerator", Seeing)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     for _ in range(2):  # one process may train several times
         assert sharding.asked_by_launcher()

@@ -21,8 +21,10 @@ from depth_train.cli import main
 from depth_train.config import Stage, TrainConfig, load_config
 from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import generator
-from depth_train.loop import finetune
+from depth_train.loop import trainer
+from depth_train.loop.clock import Pace
 from depth_train.loop.finetune import train
+from depth_train.loop.watch import Show
 from depth_train.tasks.controlnet import (
     ControlBatch,
     ControlNetModel,
@@ -33,7 +35,7 @@ from depth_train.tasks.controlnet import (
     start_controlnet,
     take_over,
 )
-from depth_train.tasks.depth import StepDraw
+from depth_train.tasks.task import StepDraw
 from torch import nn
 
 from depth_engine.depth.depth_video import DepthVideo
@@ -42,6 +44,7 @@ from depth_engine.models.loading import load_model
 from depth_engine.models.svd.denoise import precondition
 
 CPU = torch.device("cpu")
+QUIET = Show(lambda line: None)
 SIDE, FRAMES = 64, 3
 STAGE = Stage(
     1.0, SIDE, SIDE, batch=2, min_frames=FRAMES, max_frames=FRAMES, clip_frames=4, pool=4, fresh=0.5,
@@ -70,9 +73,9 @@ def config(svd_folder: Path) -> TrainConfig:
 @pytest.fixture(scope="module")
 def model(config: TrainConfig) -> ControlNetModel:
     torch.manual_seed(0)
-    made, _ = start_controlnet(config, None, CPU)
+    made = start_controlnet(config, None, CPU)
     with torch.no_grad():  # a new one adds nothing, and nothing could be seen to pass
-        for part in (made.unet.controlnet_down_blocks, made.unet.controlnet_cond_embedding):
+        for part in (made.trained.controlnet_down_blocks, made.trained.controlnet_cond_embedding):
             for parameter in part.parameters():  # type: ignore[union-attr]
                 parameter.copy_(torch.randn_like(parameter) * 0.2)
     return made
@@ -155,11 +158,11 @@ def test_it_trains_the_network_that_generates(model: ControlNetModel, config: Tr
     noisy = torch.randn(1, FRAMES, 4, 8, 8, generator=generator(0, 1))
     sigma = 3.0
     first = batch.rgb[:, 0]
-    spied = replace(model, frozen=Spy(model.frozen))  # type: ignore[arg-type]
+    spied = replace(model, unet=Spy(model.unet))  # type: ignore[arg-type]
     counted = [generator(0, 2, 0)]
     with torch.no_grad():
-        controlnet_loss(spied, batch, StepDraw(FRAMES, 0, False), STAGE, config, counted)
-        given = spied.frozen.seen[0]  # type: ignore[attr-defined]
+        controlnet_loss(spied, batch, config, counted)
+        given = spied.unet.seen[0]  # type: ignore[attr-defined]
         condition, embedding = given[0][:, 0, 4:], given[2][:, 0]
         fps = float(given[3][0, 0]) + 1
         assert given[3][0].tolist() == pytest.approx([fps - 1, 127.0, 0.02]) and 4 <= fps <= 30
@@ -167,7 +170,7 @@ def test_it_trains_the_network_that_generates(model: ControlNetModel, config: Tr
         assert (condition - codec.encode_rgb(first)).abs().mean() < 0.1 * condition.abs().mean(), "a little noise"
         levels = torch.full((1, FRAMES), sigma)
         denoised = model.denoise(noisy, levels, condition, embedding, given[3], batch.control)[0]
-        parts = SvdParts(model.frozen, model.unet, codec, model.embedder, {}, "once")  # type: ignore[arg-type]
+        parts = SvdParts(model.unet, model.trained, codec, model.embedder, {}, "once")  # type: ignore[arg-type]
         guided = _Guided(
             parts,
             condition.expand(FRAMES, -1, -1, -1),
@@ -194,8 +197,8 @@ def test_the_loss_is_that_of_the_truth_with_noise(model: ControlNetModel, config
             noisy = sample[:, :, :4] / scalings.c_in
             return (clean - scalings.c_skip * noisy) / scalings.c_out + 0.5
 
-    oracle = replace(model, frozen=Oracle())  # type: ignore[arg-type]
-    loss = controlnet_loss(oracle, batch, StepDraw(FRAMES, 0, False), STAGE, config, rngs(2))
+    oracle = replace(model, unet=Oracle())  # type: ignore[arg-type]
+    loss = controlnet_loss(oracle, batch, config, rngs(2))
     assert loss.item() == pytest.approx(0.25, rel=1e-3), "the weight makes it the squared error of the v-prediction"
 
 
@@ -205,32 +208,30 @@ def test_dropout_leaves_out_the_control_or_the_first_frame(model: ControlNetMode
 
     def loss(changed: TrainConfig, given: ControlBatch) -> float:
         with torch.no_grad():
-            return float(controlnet_loss(model, given, StepDraw(FRAMES, 0, False), STAGE, changed, rngs(2)))
+            return float(controlnet_loss(model, given, changed, rngs(2)))
 
     assert loss(config, batch) != loss(config, other)
     no_control = replace(config, control_dropout=1.0)
     assert loss(no_control, batch) == loss(no_control, other)
-    spied = replace(model, frozen=Spy(model.frozen))  # type: ignore[arg-type]
+    spied = replace(model, unet=Spy(model.unet))  # type: ignore[arg-type]
     with torch.no_grad():
-        controlnet_loss(spied, batch, StepDraw(FRAMES, 0, False), STAGE, replace(config, image_dropout=1.0), rngs(2))
-    sample, _, embedding, *_ = spied.frozen.seen[0]  # type: ignore[attr-defined]
+        controlnet_loss(spied, batch, replace(config, image_dropout=1.0), rngs(2))
+    sample, _, embedding, *_ = spied.unet.seen[0]  # type: ignore[attr-defined]
     assert not sample[:, :, 4:].any() and not embedding.any() and sample[:, :, :4].any()
 
 
 def test_it_learns_from_the_control_and_leaves_svd_alone(config: TrainConfig, svd_folder: Path) -> None:
     """The same clip and noise over and over: with its own control the loss falls below that of the UNet alone."""
     torch.manual_seed(0)
-    fresh, _ = start_controlnet(config, None, CPU)
+    fresh = start_controlnet(config, None, CPU)
     batch = batch_controlnet(clips(2), config, generator(0, 1), rngs(2))
     batch = ControlBatch(*(values[:, :FRAMES] for values in batch))
 
     def loss(control: torch.Tensor) -> torch.Tensor:
-        return controlnet_loss(
-            fresh, batch._replace(control=control), StepDraw(FRAMES, 0, False), STAGE, config, rngs(2)
-        )
+        return controlnet_loss(fresh, batch._replace(control=control), config, rngs(2))
 
     alone = float(loss(batch.control).detach())
-    optimizer = torch.optim.AdamW(fresh.unet.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(fresh.trained.parameters(), lr=3e-3)
     for _ in range(25):
         optimizer.zero_grad()
         loss(batch.control).backward()
@@ -239,7 +240,7 @@ def test_it_learns_from_the_control_and_leaves_svd_alone(config: TrainConfig, sv
         assert float(loss(batch.control)) < 0.8 * alone
         assert float(loss(batch.control)) < float(loss(-batch.control)), "another control is of less use"
     held = load_model(ControlledUNet, svd_folder / "unet", torch.float32, CPU).state_dict()
-    assert all(torch.equal(value, held[name]) for name, value in fresh.frozen.state_dict().items())
+    assert all(torch.equal(value, held[name]) for name, value in fresh.unet.state_dict().items())
     assert not any(parameter.requires_grad for part in fresh.frozen_parts for parameter in part.parameters())
 
 
@@ -247,9 +248,9 @@ def test_checkpointed_activations_give_the_same_gradient(config: TrainConfig) ->
     gradients = []
     for checkpointed in (False, True):
         torch.manual_seed(0)
-        made, _ = start_controlnet(replace(config, checkpoint_activations=checkpointed), None, CPU)
-        layer = made.unet.controlnet_mid_block
-        loss = controlnet_loss(made, random_batch(), StepDraw(FRAMES, 0, False), STAGE, config, rngs(2))
+        made = start_controlnet(replace(config, checkpoint_activations=checkpointed), None, CPU)
+        layer = made.trained.controlnet_mid_block
+        loss = controlnet_loss(made, random_batch(), config, rngs(2))
         gradients.append(torch.autograd.grad(loss, [layer.weight])[0])  # type: ignore[union-attr, list-item]
     assert gradients[0].abs().sum() > 0
     torch.testing.assert_close(*gradients)
@@ -257,21 +258,21 @@ def test_checkpointed_activations_give_the_same_gradient(config: TrainConfig) ->
 
 def test_the_public_weights_go_on_as_they_were(model: ControlNetModel, tmp_path: Path) -> None:
     """Its residuals count several times; taken over, they are added once and the output is the same."""
-    public = DepthControlNet.from_unet(model.frozen, (4, 6, 8, 12)).requires_grad_(False)
+    public = DepthControlNet.from_unet(model.unet, (4, 6, 8, 12)).requires_grad_(False)
     for parameter in (*public.controlnet_down_blocks.parameters(), *public.controlnet_mid_block.parameters()):
         parameter.copy_(torch.randn_like(parameter) * 0.1)
     public.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**written, "_class_name": PUBLISHED_CLASS}))
-    own = DepthControlNet.from_unet(model.frozen, (4, 6, 8, 12))
-    take_over(own, model.frozen, tmp_path)
+    own = DepthControlNet.from_unet(model.unet, (4, 6, 8, 12))
+    take_over(own, model.unet, tmp_path)
     batch = random_batch(1)
     sample = torch.randn(1, FRAMES, 8, 8, 8, generator=generator(0, 3))
     inputs = (sample, torch.tensor([0.3]), model.embedder(batch.rgb[:, 0])[:, None], torch.tensor([[6.0, 127.0, 0.02]]))
     with torch.no_grad():
-        wanted = run_controlled(model.frozen, public, inputs, batch.control, residuals="published")
-        made = run_controlled(model.frozen, own, inputs, batch.control)
-        plain = run_controlled(model.frozen, public, inputs, batch.control)
+        wanted = run_controlled(model.unet, public, inputs, batch.control, residuals="published")
+        made = run_controlled(model.unet, own, inputs, batch.control)
+        plain = run_controlled(model.unet, public, inputs, batch.control)
     torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(plain, wanted, atol=1e-3)
 
@@ -280,8 +281,8 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_generates(
     config: TrainConfig, svd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three steps at once, and two and one; what comes out is what depth2video loads, and steers."""
-    train(config, tmp_path / "whole", report=lambda line: None)
-    real, taken = finetune._average_into, 0
+    train(config, tmp_path / "whole", show=QUIET)
+    real, taken = trainer.average_into, 0
 
     class Killed(BaseException):
         pass
@@ -294,10 +295,10 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_generates(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(finetune, "_average_into", dies)
+        patched.setattr(trainer, "average_into", dies)
         with pytest.raises(Killed):
-            train(config, tmp_path / "parts", save_every_s=0, report=lambda line: None)
-    train(config, tmp_path / "parts", resume=True, report=lambda line: None)
+            train(config, tmp_path / "parts", pace=Pace(save_every_s=0), show=QUIET)
+    train(config, tmp_path / "parts", resume=True, show=QUIET)
     whole, parts = (load_controlnet(tmp_path / name, torch.float32)[0].state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(layer.any() for name, layer in whole.items() if name.startswith("controlnet_down_blocks"))
@@ -314,12 +315,12 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_generates(
         return np.concatenate([piece.frames for piece in pieces])
 
     assert clip(1.0).shape == (4, SIDE, SIDE, 3) and not np.array_equal(clip(20.0), clip(0.0))
-    train(replace(config, steps=1), tmp_path / "further", init=tmp_path / "whole", report=lambda line: None)
+    train(replace(config, steps=1), tmp_path / "further", init=tmp_path / "whole", show=QUIET)
 
 
 def test_lengths_are_the_stages(config: TrainConfig) -> None:
     stage = replace(STAGE, min_frames=2)
-    draws = {draw_controlnet(stage, config, generator(0, step)) for step in range(20)}
+    draws = {draw_controlnet(stage, generator(0, step)) for step in range(20)}
     assert draws == {StepDraw(2, 0, False), StepDraw(3, 0, False)}
 
 

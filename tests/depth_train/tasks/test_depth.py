@@ -14,7 +14,6 @@ from depth_train.data.draws import generator
 from depth_train.tasks.depth import (
     CARRIED,
     DepthModel,
-    StepDraw,
     carry_error,
     diffusion_loss,
     draw_step,
@@ -24,6 +23,7 @@ from depth_train.tasks.depth import (
 )
 from depth_train.tasks.loss import align, depth_loss, masked_mean
 from depth_train.tasks.start import checkpoint_spec, fit_input, start_model
+from depth_train.tasks.task import StepDraw
 from torch import Tensor
 
 from depth_engine import DepthEngine
@@ -142,18 +142,18 @@ class Oracle(torch.nn.Module):
 @pytest.mark.parametrize("per_frame", [False, True])
 def test_diffusion_loss_is_the_weighted_error_of_denoised_latents(per_frame: bool) -> None:
     config = replace(SMALL, noise_per_frame=per_frame)
-    model, _ = start_model(config, None, CPU)
+    model = start_model(config, None, CPU)
     target = torch.rand(2, 4, 16, 16) * 2 - 1
     batch = Batch(torch.rand(2, 4, 3, 16, 16), target, everywhere(target))
     oracle = Oracle(model.encode(target))
-    exact = replace(model, unet=oracle)
+    exact = replace(model, trained=oracle)
     assert diffusion_loss(exact, batch, StepDraw(4, 1, False), config, rngs(2)) < 1e-6
     assert (oracle.c_noise[:, 0] == config.context_c_noise).all(), "context is flagged clean"
     levels = oracle.c_noise[:, 1:]
     assert (levels[:, 0] == levels[:, 1]).all() != per_frame
     assert levels[0, 0] != levels[1, 0]
     # An error e of the v-prediction is c_out e in the latents; its weight undoes c_out: (1 + s^2)/s^2 * s^2/(1 + s^2).
-    off = replace(model, unet=Oracle(model.encode(target), error=0.3))
+    off = replace(model, trained=Oracle(model.encode(target), error=0.3))
     assert diffusion_loss(off, batch, StepDraw(4, 1, False), config, rngs(2)) == pytest.approx(0.09, rel=1e-3)
     gentle = replace(config, min_snr=5.0)
     assert diffusion_loss(off, batch, StepDraw(4, 1, False), gentle, rngs(2)) < 0.09
@@ -167,24 +167,24 @@ def test_noise_weights_are_those_of_the_papers() -> None:
 
 def test_noise_levels_are_log_normal() -> None:
     config = replace(SMALL, noise_per_frame=True)
-    model, _ = start_model(config, None, CPU)
+    model = start_model(config, None, CPU)
     target = torch.zeros(64, 8, 16, 16)
     oracle = Oracle(model.encode(target))
     batch = Batch(torch.zeros(64, 8, 3, 16, 16), target, everywhere(target))
-    diffusion_loss(replace(model, unet=oracle), batch, StepDraw(8, 0, False), config, rngs(64))
+    diffusion_loss(replace(model, trained=oracle), batch, StepDraw(8, 0, False), config, rngs(64))
     log_sigma = oracle.c_noise * 4
     assert abs(log_sigma.mean() - 0.7) < 0.25 and abs(log_sigma.std() - 1.6) < 0.2
 
 
 def test_diffusion_loss_leaves_out_latents_with_unknown_pixels() -> None:
-    model, _ = start_model(SMALL, None, CPU)
+    model = start_model(SMALL, None, CPU)
     target = torch.rand(1, 2, 16, 16)
     valid = everywhere(target)
     valid[:, :, :, 8:] = False
     off = model.encode(target)
     off[..., 2:] += 100.0  # wrong under the unknown pixels alone: patches of 4
     batch = Batch(torch.rand(1, 2, 3, 16, 16), target, valid)
-    assert diffusion_loss(replace(model, unet=Oracle(off)), batch, StepDraw(2, 0, False), SMALL, rngs(1)) < 1e-6
+    assert diffusion_loss(replace(model, trained=Oracle(off)), batch, StepDraw(2, 0, False), SMALL, rngs(1)) < 1e-6
 
 
 def test_steps_mix_lengths_and_context() -> None:
@@ -242,24 +242,27 @@ def test_a_new_condition_begins_without_a_say(svd_folder: Path) -> None:
 @pytest.mark.parametrize("objective", [diffusion_loss, one_step_loss])
 def test_both_objectives_reach_the_network_through_the_vae(objective: object, svd_folder: Path) -> None:
     config = vae_config(svd_folder)
-    model, _ = start_model(config, None, CPU)
+    model = start_model(config, None, CPU)
     target = torch.rand(1, 2, 64, 64) * 2 - 1
     batch = Batch(torch.rand(1, 2, 3, 64, 64) * 2 - 1, target, everywhere(target))
     loss = objective(model, batch, StepDraw(2, 1, False), config, rngs(1))  # type: ignore[operator]
     loss.backward()
-    gradient = model.unet.conv_in.weight.grad  # type: ignore[union-attr]
+    gradient = model.trained.conv_in.weight.grad  # type: ignore[union-attr]
     assert gradient is not None and gradient.abs().max() > 0  # type: ignore[operator]
     assert all(not parameter.requires_grad for parameter in model.codec.vae.parameters())  # type: ignore[attr-defined]
 
 
 def test_one_step_through_the_vae_is_what_the_engine_runs(svd_folder: Path, tmp_path: Path) -> None:
-    from depth_train.checkpoints.folder import write_depth_checkpoint
+    from depth_train.checkpoints.folder import copy_base
+    from depth_train.tasks.depth_task import write_depth_checkpoint
 
     config = vae_config(svd_folder)
-    model, base = start_model(config, None, CPU)
-    unet: DepthUNet = model.unet  # type: ignore[assignment]
+    model = start_model(config, None, CPU)
+    unet: DepthUNet = model.trained  # type: ignore[assignment]
     unet.half().float()  # what is saved
-    write_depth_checkpoint(tmp_path / "model", unet, config, base, None)
+    write_depth_checkpoint(tmp_path / "model", unet, config)
+    assert model.copied_base is not None
+    copy_base(model.copied_base, tmp_path / "model", None)
     engine = DepthEngine.from_pretrained(tmp_path / "model", device="cpu")
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     rgb = torch.from_numpy(frames).movedim(-1, 1)[None].float() / 127.5 - 1
@@ -270,6 +273,6 @@ def test_one_step_through_the_vae_is_what_the_engine_runs(svd_folder: Path, tmp_
 
 
 def test_the_model_is_frozen_but_for_the_unet() -> None:
-    model, base = start_model(SMALL, None, CPU)
-    assert isinstance(model, DepthModel) and base is None
-    assert all(parameter.requires_grad for parameter in model.unet.parameters())
+    model = start_model(SMALL, None, CPU)
+    assert isinstance(model, DepthModel) and model.base is None
+    assert all(parameter.requires_grad for parameter in model.trained.parameters())

@@ -11,10 +11,13 @@ from depth2video.generators.small import load_small, sample_at
 from depth_train.config import Stage, load_config
 from depth_train.data.clip_pool import ClipPool, Clips
 from depth_train.data.draws import generator
+from depth_train.loop.clock import Pace
 from depth_train.loop.finetune import train
+from depth_train.loop.watch import Show
 from depth_train.tasks.generator import batch_generator, draw_generator, recolor, true_flow
 
 CPU = torch.device("cpu")
+QUIET = Show(lambda line: None)
 CONFIG = replace(
     load_config("bundled-generator"),
     channels=(32, 32),
@@ -95,11 +98,11 @@ def test_own_frames_come_of_two_whole_windows() -> None:
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     """Three steps at once, and two and one; the checkpoint loads and generates."""
-    from depth_train.loop import finetune
+    from depth_train.loop import trainer
 
     config = replace(CONFIG, own_context_probability=0.5)
-    train(config, tmp_path / "whole", report=lambda line: None)
-    real, taken = finetune._average_into, 0
+    train(config, tmp_path / "whole", show=QUIET)
+    real, taken = trainer.average_into, 0
 
     class Killed(BaseException):
         pass
@@ -111,13 +114,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         if taken == 3:
             raise Killed
 
-    finetune._average_into = dies
+    trainer.average_into = dies
     try:
         with pytest.raises(Killed):
-            train(config, tmp_path / "parts", save_every_s=0, report=lambda line: None)
+            train(config, tmp_path / "parts", pace=Pace(save_every_s=0), show=QUIET)
     finally:
-        finetune._average_into = real
-    train(config, tmp_path / "parts", resume=True, report=lambda line: None)
+        trainer.average_into = real
+    train(config, tmp_path / "parts", resume=True, show=QUIET)
     whole, parts = (load_small(tmp_path / name, device=CPU)._network.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -17,8 +16,6 @@ from torch import nn
 from depth_engine.models.loading import CheckpointFiles
 from depth_engine.models.weight_files import WEIGHTS_STEM
 from depth_train.checkpoints.state import STATE_FOLDER
-from depth_train.config import TrainConfig
-from depth_train.tasks.start import checkpoint_spec
 
 # What a checkpoint shares with the SVD it was trained from.
 _BASE_PARTS = ("vae", "image_encoder", "feature_extractor")
@@ -128,43 +125,20 @@ def save_half(model: nn.Module, folder: Path) -> None:
     model.save_config(folder)  # type: ignore[operator]
 
 
-def write_depth_checkpoint(
-    folder: Path, weights: nn.Module, config: TrainConfig, base: CheckpointFiles | None, held: Path | None
-) -> None:
-    """Write a folder that the engine loads.
+def copy_base(base: CheckpointFiles, folder: Path, earlier: Path | None) -> None:
+    """Copy the parts of an SVD that a depth checkpoint shares with it.
 
     Args:
-        folder: Made here.
-        weights: The UNet to keep, the running average.
-        config: Written beside it.
-        base: SVD files that belong to it.
-        held: An earlier checkpoint of the same run, whose copies of the base's files can be shared.
+        base: The SVD.
+        folder: The checkpoint.
+        earlier: An earlier checkpoint of the same run, whose copies can be shared.
     """
-    save_half(weights, folder / "unet")
-    if base is None:
-        (folder / "codec").mkdir()
-        codec = {"_class_name": "PatchCodec", "patch": config.patch}
-        write_json(folder / "codec" / "config.json", codec)
-    else:
-        # Copied once: a file of the base that is changed in place must not change what was trained from it.
-        own = held if held is not None and (held / "vae").is_dir() else None
-        for part in _BASE_PARTS:
-            if (base.base / part).is_dir():
-                source, copy = (own / part, _link) if own else (base.base / part, shutil.copy2)
-                shutil.copytree(source, folder / part, copy_function=copy)
-    scheduler = {
-        "_class_name": "EulerDiscreteScheduler",
-        "sigma_min": 0.002,
-        "sigma_max": config.sigma,
-        "prediction_type": "v_prediction",
-        "timestep_type": "continuous",
-        "timestep_spacing": "leading",
-        "use_karras_sigmas": True,
-    }
-    (folder / "scheduler").mkdir()
-    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    write_json(folder / "depth_engine.json", checkpoint_spec(config).to_json())
-    write_json(folder / "train_config.json", asdict(config))
+    # Copied once: a file of the base that is changed in place must not change what was trained from it.
+    own = earlier if earlier is not None and (earlier / "vae").is_dir() else None
+    for part in _BASE_PARTS:
+        if (base.base / part).is_dir():
+            source, copy = (own / part, _link) if own else (base.base / part, shutil.copy2)
+            shutil.copytree(source, folder / part, copy_function=copy)
 
 
 def write_json(path: Path, data: object) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict
-from typing import Any
 
 import torch
 import yaml
@@ -16,7 +15,7 @@ from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import generator
 from depth_train.optim.spatial import choose_trained, spatial_only
 from depth_train.tasks.catalogue import task_of
-from depth_train.tasks.depth import StepDraw
+from depth_train.tasks.task import Part, StepDraw, TrainedModel
 
 _BYTES = 4  # float32: weights, gradients, moments, average
 _SIDE = 64  # of the two frames that activations are measured on
@@ -29,7 +28,7 @@ def count_parameters(network: nn.Module, trains: str = "all") -> tuple[int, int]
     return sum(counts), sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
-def saved_bytes_per_pixel(model: Any, config: TrainConfig, stage: Stage) -> float:
+def saved_bytes_per_pixel(model: TrainedModel, config: TrainConfig, stage: Stage) -> float:
     """What the graph of a stage's loss keeps for the backward pass, measured on a clip of two small frames.
 
     Args:
@@ -38,7 +37,7 @@ def saved_bytes_per_pixel(model: Any, config: TrainConfig, stage: Stage) -> floa
         stage: Says which objective.
     """
     task = task_of(config)
-    networks = (model.unet, *_frozen_parts(model))
+    networks = (model.trained, *model.frozen_parts)
     held = {parameter.untyped_storage().data_ptr() for network in networks for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}  # the tensors too: an address may be given out again
 
@@ -51,27 +50,22 @@ def saved_bytes_per_pixel(model: Any, config: TrainConfig, stage: Stage) -> floa
     cameras = torch.eye(3, 4).expand(1, 2, 3, 4)
     clips = Clips(torch.zeros(*picture, 3, dtype=torch.uint8), torch.ones(picture), torch.ones(picture) > 0, cameras)
     rngs = [generator(config.seed, 0, 0)]
-    batch = task.batch(clips, config, generator(config.seed, 0), rngs)
-    with spatial_only(model.unet) if stage.trains == "spatial_alone" else contextlib.nullcontext():
+    batch = task.batch(clips, generator(config.seed, 0), rngs)
+    with spatial_only(model.trained) if stage.trains == "spatial_alone" else contextlib.nullcontext():
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = task.loss(model, batch, StepDraw(2, 1, False), stage, config, rngs)
+            loss = task.loss(model, Part(batch, StepDraw(2, 1, False), stage, rngs))
     del loss
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / batch.rgb[:, :, 0].numel()
 
 
-def estimate_memory(model: Any, config: TrainConfig, stage: Stage) -> tuple[int, int, int]:
+def estimate_memory(model: TrainedModel, config: TrainConfig, stage: Stage) -> tuple[int, int, int]:
     """Bytes of weights and their company, of what the backward pass needs, and of the pool of clips, in a stage."""
-    whole, trained = count_parameters(model.unet, stage.trains)
-    frozen = sum(parameter.numel() for part in _frozen_parts(model) for parameter in part.parameters())
+    whole, trained = count_parameters(model.trained, stage.trains)
+    frozen = sum(parameter.numel() for part in model.frozen_parts for parameter in part.parameters())
     weights = (frozen + 2 * whole + 3 * trained) * _BYTES  # weights and average; gradient and two moments
     pixels = stage.batch // stage.accumulate * stage.max_frames * stage.height * stage.width
     pool = stage.pool * stage.clip_frames * stage.height * stage.width * (3 + _BYTES + 1)
     return weights, round(pixels * saved_bytes_per_pixel(model, config, stage)), pool
-
-
-def _frozen_parts(model: Any) -> list[nn.Module]:
-    """Networks that a task holds beside the one that it trains."""
-    return getattr(model, "frozen_parts", [])
 
 
 def describe_config(config: TrainConfig) -> str:
@@ -101,10 +95,10 @@ def describe_without_weights(config: TrainConfig) -> str:
 def describe_stages(config: TrainConfig) -> str:
     """Parameters and memory of each stage."""
     lines = []
-    model, _ = task_of(config).start(config, None, torch.device("cpu"))
+    model = task_of(config).start(None, torch.device("cpu"))
     for number, stage in enumerate(config.stages):
         weights, activations, pool = estimate_memory(model, config, stage)
-        whole, trained = count_parameters(model.unet, stage.trains)
+        whole, trained = count_parameters(model.trained, stage.trains)
         lines.append(
             f"stage {number + 1}: {stage.objective}, trains {trained / 1e6:.1f} of {whole / 1e6:.1f} M parameters, "
             f"{stage.batch} clips of up to {stage.max_frames} frames at {stage.width}x{stage.height}; about "

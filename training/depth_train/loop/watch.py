@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from depth_train.checkpoints.state import Progress
 from depth_train.config import Stage, TrainConfig
+from depth_train.loop.trainer import Stepped
 from depth_train.scenes.procedural.clips import make_clips
 from depth_train.score import MAX_DEPTH_M
 
@@ -23,15 +24,28 @@ _FRAMES = 8  # of a validation clip
 _FIRST_SEED = 1000
 
 
+@dataclass(frozen=True)
+class Show:
+    """Where a run tells how it goes.
+
+    Attributes:
+        report: Takes lines of text.
+        bar: Show a progress bar in place of a line every 50 steps.
+        log_folder: Where TensorBoard's logs go; None: nowhere.
+    """
+
+    report: Callable[[str], None] = print
+    bar: bool = False
+    log_folder: Path | None = None
+
+
 class Watch:
     """Reports of the main process; another process's does nothing.
 
     Args:
         config: The run.
         device: Where held-out scores are computed.
-        log_folder: Where TensorBoard's logs go; None: nowhere.
-        report: Takes lines of text.
-        bar: Show a bar in place of a line every 50 steps.
+        show: Where it tells.
         budget_minutes: Length of the bar, where the clock decides.
         began: Where a resumed run stood; None: at the beginning.
         enabled: Whether this is the main process.
@@ -41,42 +55,40 @@ class Watch:
         self,
         config: TrainConfig,
         device: torch.device,
-        log_folder: Path | None,
-        report: Callable[[str], None],
+        show: Show,
         *,
-        bar: bool,
         budget_minutes: float | None,
         began: Progress | None = None,
         enabled: bool,
     ) -> None:
-        self._config, self._device, self._report, self._enabled = config, device, report, enabled
+        self.config, self.report, self._device, self._enabled = config, show.report, device, enabled
         self._budget_minutes = budget_minutes
         self._losses: list[float] = []
         self._waited_s, self._minutes = 0.0, began.minutes if began else 0.0
         self._show_rest: Callable[[], None] | None = None  # steps since the last line
         self._writer: Any = None
-        if log_folder is not None and enabled:
+        if show.log_folder is not None and enabled:
             from torch.utils.tensorboard import SummaryWriter
 
             # Points of steps that a kill undid are taken back.
-            self._writer = SummaryWriter(str(log_folder), purge_step=began.step if began else None)
+            self._writer = SummaryWriter(str(show.log_folder), purge_step=began.step if began else None)
         self._bar: Any = None
-        if bar and enabled:
+        if show.bar and enabled:
             by_clock = budget_minutes is not None
             shape = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
             self._bar = tqdm(
                 total=1.0 if by_clock else config.steps, bar_format=shape if by_clock else None, unit="step"
             )
 
-    def stepped(self, now: Progress, stage: Stage, loss: float, norm: float, waited_s: float, share: float) -> None:
+    def stepped(self, now: Progress, stage: Stage, stepped: Stepped, waited_s: float, share: float) -> None:
         """Take note of a step."""
         if not self._enabled:
             return
-        self._losses.append(loss)
+        self._losses.append(stepped.loss)
         self._waited_s += waited_s
         if self._bar is not None:
             self._bar.update((min(share, 1.0) if self._budget_minutes else now.step) - self._bar.n)
-        self._show_rest = partial(self._show, replace(now), stage, norm, share)
+        self._show_rest = partial(self._show, replace(now), stage, stepped.norm, share)
         if now.step % _EVERY == 0:
             self._show_rest()
 
@@ -91,7 +103,7 @@ class Watch:
             self._bar.set_postfix_str(f"step {now.step}, {text}")
         else:
             left = f", {_minutes_left(now, share):.0f} min left" if share > 0 else ""
-            self._report(f"step {now.step}: {text}, {now.minutes:.1f} min{left}")
+            self.report(f"step {now.step}: {text}, {now.minutes:.1f} min{left}")
         if self._writer is not None:
             curves = {"loss": mean, "gradient norm": norm, "steps per second": rate, "share waiting for data": waited}
             for name, value in curves.items():
@@ -108,9 +120,9 @@ class Watch:
         device = "cpu" if self._device.type == "cpu" else str(self._device)
         engine = DepthEngine.from_pretrained(folder, device=device)
         evaluate = evaluate_disparity if engine.spec.kind == "disparity" else evaluate_depth
-        stage = self._config.stages[-1]
+        stage = self.config.stages[-1]
         scores, panels = [], []
-        for number in range(self._config.validate_clips):
+        for number in range(self.config.validate_clips):
             clip = make_clips([_FIRST_SEED + number], _FRAMES, stage.height, stage.width)[0]
             truth_m = clip.depth_m.numpy()
             valid = np.isfinite(truth_m)

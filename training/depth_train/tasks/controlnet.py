@@ -20,7 +20,7 @@ from depth2video.generators.controlnet import ControlledUNet, DepthControlNet, c
 from depth2video.generators.svd import SVD_SPEC, added_time_ids, load_controlnet, load_svd_base
 from torch import Tensor, nn
 
-from depth_engine.models.loading import CheckpointFiles, resolve_checkpoint
+from depth_engine.models.loading import resolve_checkpoint
 from depth_engine.models.svd.codec import VaeCodec, to_pixels
 from depth_engine.models.svd.denoise import precondition
 from depth_engine.models.svd.embed import Embedder
@@ -30,7 +30,8 @@ from depth_train.data.batch import crop
 from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import uniform, whole
 from depth_train.optim.precision import computes_bfloat16, convolve_time_in_2d
-from depth_train.tasks.depth import StepDraw, draw_sigma, noise_weight
+from depth_train.tasks.depth import draw_sigma, noise_weight
+from depth_train.tasks.task import Part, StepDraw, Task, TrainedModel
 
 # SVD was trained at 3 to 30 frames a second. Clips are cut at strides, so no rate is truer than another: the ControlNet
 # shall take the motion from the control, whatever rate is asked for.
@@ -51,29 +52,26 @@ class ControlBatch(NamedTuple):
 
 
 @dataclass
-class ControlNetModel:
-    """The ControlNet with what it needs around it.
+class ControlNetModel(TrainedModel):
+    """The `DepthControlNet`, `trained`, with what it needs around it.
 
     Attributes:
-        unet: The `DepthControlNet`, perhaps wrapped for several processes. The loop calls whatever it trains by this
-            name.
-        frozen: SVD's UNet, which it steers.
+        unet: SVD's, frozen, which the ControlNet steers.
         codec: SVD's VAE, frozen.
         embedder: CLIP's image tower, frozen.
         bfloat16: Run ControlNet and UNet under autocast.
     """
 
-    unet: nn.Module
-    frozen: ControlledUNet
+    unet: ControlledUNet
     codec: VaeCodec
     embedder: Embedder
     bfloat16: bool = False
 
     @property
     def frozen_parts(self) -> list[nn.Module]:
-        """All that is held and not trained."""
+        """SVD's networks."""
         tower = getattr(self.embedder, "model", None)
-        return [self.frozen, self.codec.vae, *([] if tower is None else [tower])]
+        return [self.unet, self.codec.vae, *([] if tower is None else [tower])]
 
     def denoise(
         self, noisy: Tensor, sigma: Tensor, condition: Tensor, embedding: Tensor, ids: Tensor, control: Tensor
@@ -93,7 +91,7 @@ class ControlNetModel:
         sample = torch.cat([scaled, condition[:, None].expand_as(noisy)], dim=2)
         inputs = (sample, scalings.c_noise, embedding[:, None], ids)
         with torch.autocast(noisy.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            output = run_controlled(self.frozen, cast(DepthControlNet, self.unet), inputs, control).float()
+            output = run_controlled(self.unet, cast(DepthControlNet, self.trained), inputs, control).float()
         return scalings.c_skip[..., None, None, None] * noisy + scalings.c_out[..., None, None, None] * output
 
 
@@ -112,9 +110,7 @@ def check_controlnet(config: TrainConfig, init: Path | None) -> None:
         raise ValueError(f"init: {init} holds no ControlNet: config.json is missing")
 
 
-def start_controlnet(
-    config: TrainConfig, init: Path | None, device: torch.device
-) -> tuple[ControlNetModel, CheckpointFiles]:
+def start_controlnet(config: TrainConfig, init: Path | None, device: torch.device) -> ControlNetModel:
     """A new ControlNet that adds nothing yet, or a trained one to go on with, beside its SVD; all in float32.
 
     Args:
@@ -145,7 +141,7 @@ def start_controlnet(
             network.enable_gradient_checkpointing()
     frozen.requires_grad_(False)
     controlnet.train().requires_grad_(True)
-    return model, files
+    return model
 
 
 @torch.no_grad()
@@ -168,7 +164,7 @@ def take_over(controlnet: DepthControlNet, unet: ControlledUNet, init: Path) -> 
             parameter.mul_(count)
 
 
-def draw_controlnet(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDraw:
+def draw_controlnet(stage: Stage, rng: torch.Generator) -> StepDraw:
     """Length of a step's clips; no frame of them is known, but for the first one's picture."""
     return StepDraw(whole(rng, stage.min_frames, stage.max_frames), 0, False)
 
@@ -203,14 +199,9 @@ def control_of(depth_m: Tensor, valid: Tensor) -> np.ndarray:
 
 
 def controlnet_loss(
-    model: ControlNetModel,
-    batch: ControlBatch,
-    draw: StepDraw,
-    stage: Stage,
-    config: TrainConfig,
-    rngs: Sequence[torch.Generator],
+    model: ControlNetModel, batch: ControlBatch, config: TrainConfig, rngs: Sequence[torch.Generator]
 ) -> Tensor:
-    """Squared error of denoised latents, weighted as SVD's training weighs it (`objective.noise_weight`).
+    """Squared error of denoised latents, weighted as SVD's training weighs it (`noise_weight`).
 
     The first frame, latents and embedding, is left out of some clips, as guidance leaves it out; the control of some is
     black.
@@ -218,8 +209,6 @@ def controlnet_loss(
     Args:
         model: What is trained, and what it steers.
         batch: Clips.
-        draw: Not used; the loop's other tasks need it.
-        stage: Likewise.
         config: Says how.
         rngs: One per clip.
     """
@@ -250,17 +239,41 @@ def _normals(like: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
     return torch.stack([torch.randn(like.shape[1:], generator=rng) for rng in rngs]).to(like)
 
 
-def write_controlnet(
-    folder: Path, weights: DepthControlNet, config: TrainConfig, base: CheckpointFiles, held: Path | None
-) -> None:
+def write_controlnet(folder: Path, weights: nn.Module, config: TrainConfig) -> None:
     """Write a folder that `depth2video --controlnet` loads.
 
     Args:
         folder: Made here.
         weights: The ControlNet to keep, the running average.
-        config: Written beside it; says which base it steers.
-        base: Left where it is: it is not changed.
-        held: Not needed.
+        config: Written beside it; says which base it steers, which stays where it is.
     """
     save_half(weights, folder / "controlnet")
     write_json(folder / "train_config.json", asdict(config))
+
+
+class ControlNetTask(Task[ControlNetModel, ControlBatch]):
+    """A depth ControlNet for a frozen SVD."""
+
+    def check(self, init: Path | None) -> None:
+        """See `check_controlnet`."""
+        check_controlnet(self.config, init)
+
+    def start(self, init: Path | None, device: torch.device) -> ControlNetModel:
+        """See `start_controlnet`."""
+        return start_controlnet(self.config, init, device)
+
+    def draw(self, stage: Stage, rng: torch.Generator) -> StepDraw:
+        """See `draw_controlnet`."""
+        return draw_controlnet(stage, rng)
+
+    def batch(self, clips: Clips, step_rng: torch.Generator, clip_rngs: Sequence[torch.Generator]) -> ControlBatch:
+        """See `batch_controlnet`."""
+        return batch_controlnet(clips, self.config, step_rng, clip_rngs)
+
+    def loss(self, model: ControlNetModel, part: Part[ControlBatch]) -> Tensor:
+        """See `controlnet_loss`."""
+        return controlnet_loss(model, part.batch, self.config, part.rngs)
+
+    def write(self, folder: Path, weights: nn.Module) -> None:
+        """See `write_controlnet`."""
+        write_controlnet(folder, weights, self.config)

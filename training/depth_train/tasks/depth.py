@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from depth_engine.models.loading import CheckpointFiles
 from depth_engine.models.svd.codec import Codec, PatchCodec
 from depth_engine.models.svd.denoise import precondition
 from depth_engine.models.svd.embed import Embedder
@@ -20,6 +21,7 @@ from depth_train.config import Stage, TrainConfig
 from depth_train.data.batch import Batch
 from depth_train.data.draws import uniform, whole
 from depth_train.tasks.loss import depth_loss, masked_mean
+from depth_train.tasks.task import Part, StepDraw, TrainedModel
 
 # Of a context's error, the share that the target of each new frame keeps of the frame before it: half after seven.
 CARRIED = 0.9
@@ -30,24 +32,29 @@ UNEVEN = 0.08
 
 
 @dataclass
-class DepthModel:
-    """The UNet with what it needs around it.
+class DepthModel(TrainedModel):
+    """The UNet, `trained`, with what it needs around it.
 
     Attributes:
-        unet: A `DepthUNet`, perhaps wrapped for several processes.
         codec: Pixels <-> latents, frozen.
         embedder: Frames -> embeddings, frozen.
         spec: What the checkpoint will say of itself.
         sigma: Noise level of one-step predictions.
         bfloat16: Run the network under autocast.
+        base: The SVD that it belongs to.
     """
 
-    unet: nn.Module
     codec: Codec
     embedder: Embedder
     spec: CheckpointSpec
     sigma: float
     bfloat16: bool = False
+    base: CheckpointFiles | None = None
+
+    @property
+    def copied_base(self) -> CheckpointFiles | None:
+        """The SVD that it belongs to."""
+        return self.base
 
     def denoise(self, rgb: Tensor, context: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
         """Denoised depth latents of the new frames.
@@ -68,7 +75,7 @@ class DepthModel:
         parts = [condition, scaled] if self.spec.condition_first else [scaled, condition]
         time_ids = rgb.new_tensor(self.spec.added_time_ids).expand(batch, 3)
         with torch.autocast(rgb.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            output = self.unet(torch.cat(parts, dim=2), c_noise, embedding, time_ids).float()[:, context.shape[1] :]
+            output = self.trained(torch.cat(parts, dim=2), c_noise, embedding, time_ids).float()[:, context.shape[1] :]
         return scalings.c_skip[..., None, None, None] * noisy + scalings.c_out[..., None, None, None] * output
 
     def encode(self, depth: Tensor) -> Tensor:
@@ -158,21 +165,6 @@ def _uneven(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     return F.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)[0, 0]
 
 
-@dataclass(frozen=True)
-class StepDraw:
-    """What all clips of a step share, whatever process trains them.
-
-    Attributes:
-        frames: Length of the clips.
-        known: How many of the first frames are given clean.
-        own: Whether their depth is the model's own prediction.
-    """
-
-    frames: int
-    known: int
-    own: bool
-
-
 def draw_step(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDraw:
     """Draw length and context of a step."""
     frames = whole(rng, stage.min_frames, stage.max_frames)
@@ -181,21 +173,10 @@ def draw_step(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDr
     return StepDraw(frames, known, own and stage.objective == "one_step")
 
 
-def step_loss(
-    model: DepthModel, batch: Batch, draw: StepDraw, stage: Stage, config: TrainConfig, rngs: Sequence[torch.Generator]
-) -> Tensor:
-    """Loss of a batch under the stage's objective.
-
-    Args:
-        model: What is trained.
-        batch: Clips of `draw.frames` frames.
-        draw: From `draw_step`.
-        stage: Says which objective.
-        config: Says how.
-        rngs: One per clip.
-    """
-    loss = diffusion_loss if stage.objective == "diffusion" else one_step_loss
-    return loss(model, batch, draw, config, rngs)
+def step_loss(model: DepthModel, part: Part[Batch], config: TrainConfig) -> Tensor:
+    """Loss of a batch under the stage's objective."""
+    loss = diffusion_loss if part.stage.objective == "diffusion" else one_step_loss
+    return loss(model, part.batch, part.draw, config, part.rngs)
 
 
 def draw_sigma(frames: int, config: TrainConfig, rngs: Sequence[torch.Generator]) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from depth2video.generators.controlnet import ControlledUNet, DepthControlNet, control_pixels
@@ -24,9 +24,9 @@ from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import uniform, whole
 from depth_train.optim.precision import computes_bfloat16, convolve_time_in_2d
 from depth_train.optim.spatial import silence_temporal
-from depth_train.tasks.depth import StepDraw
 from depth_train.tasks.loss import masked_mean
 from depth_train.tasks.start import unet_shape
+from depth_train.tasks.task import Part, StepDraw, Task, TrainedModel
 
 _FLOW_LIMIT = 6.0  # units
 _SAME_POINT = 0.05  # share by which the anchor's disparity may differ from a still point's
@@ -50,23 +50,21 @@ class SteeredBatch(NamedTuple):
 
 
 @dataclass
-class GeneratorModel:
-    """The networks and what they expect.
+class GeneratorModel(TrainedModel):
+    """The networks, a `Steered` that is `trained`, and what they expect.
 
     Attributes:
-        unet: A `Steered`, perhaps wrapped for several processes. The loop calls whatever it trains by this name.
         spec: What the checkpoint will say of itself.
         bfloat16: Run the networks under autocast.
     """
 
-    unet: nn.Module
     spec: SmallSpec
     bfloat16: bool = False
 
     def predict(self, known: Tensor, control: Tensor, scale: float) -> Predicted:
         """See `predict_frames`."""
         with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            return predict_frames(self.unet, self.spec, known, control, scale)
+            return predict_frames(self.trained, self.spec, known, control, scale)
 
 
 def small_spec(config: TrainConfig) -> SmallSpec:
@@ -82,7 +80,7 @@ def small_spec(config: TrainConfig) -> SmallSpec:
     )
 
 
-def start_generator(config: TrainConfig, init: Path | None, device: torch.device) -> tuple[GeneratorModel, None]:
+def start_generator(config: TrainConfig, init: Path | None, device: torch.device) -> GeneratorModel:
     """A new generator, or a trained one of the same shape to go on with.
 
     Args:
@@ -113,7 +111,7 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
     network.to(device)
     convolve_time_in_2d(network)
     network.train().requires_grad_(True)
-    return GeneratorModel(network, small_spec(config), computes_bfloat16(config.precision, device)), None
+    return GeneratorModel(network, small_spec(config), computes_bfloat16(config.precision, device))
 
 
 def _open_control(controlnet: DepthControlNet) -> None:
@@ -183,7 +181,6 @@ def generator_loss(
     model: GeneratorModel,
     batch: SteeredBatch,
     draw: StepDraw,
-    stage: Stage,
     config: TrainConfig,
     rngs: Sequence[torch.Generator],
 ) -> Tensor:
@@ -195,7 +192,6 @@ def generator_loss(
         model: What is trained.
         batch: Clips of `draw.frames` frames.
         draw: From `draw_generator`.
-        stage: Not used; the loop's other tasks need it.
         config: Says how.
         rngs: One per clip; the first one draws for the step.
     """
@@ -263,17 +259,53 @@ def _absolute(error: Tensor) -> Tensor:
     return (error**2 + _SOFT**2).sqrt().mean()
 
 
-def write_generator(folder: Path, weights: Steered, config: TrainConfig, base: None, held: Path | None) -> None:
+def check_generator(init: Path | None) -> None:
+    """See that `init` holds a generator.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if init is not None:
+        SmallSpec.read(init)
+
+
+def write_generator(folder: Path, weights: Steered, config: TrainConfig) -> None:
     """Write a folder that `depth2video` loads.
 
     Args:
         folder: Made here.
-        weights: A `Steered`.
-        config: Written beside it.
-        base: There is none.
-        held: Not needed.
+        weights: The networks to keep, the running average.
+        config: Written beside them.
     """
     save_half(weights.unet, folder / "unet")
     save_half(weights.controlnet, folder / "controlnet")
     small_spec(config).write(folder)
     write_json(folder / "train_config.json", asdict(config))
+
+
+class GeneratorTask(Task[GeneratorModel, SteeredBatch]):
+    """The small generator of depth2video."""
+
+    def check(self, init: Path | None) -> None:
+        """See `check_generator`."""
+        check_generator(init)
+
+    def start(self, init: Path | None, device: torch.device) -> GeneratorModel:
+        """See `start_generator`."""
+        return start_generator(self.config, init, device)
+
+    def draw(self, stage: Stage, rng: torch.Generator) -> StepDraw:
+        """See `draw_generator`."""
+        return draw_generator(stage, self.config, rng)
+
+    def batch(self, clips: Clips, step_rng: torch.Generator, clip_rngs: Sequence[torch.Generator]) -> SteeredBatch:
+        """See `batch_generator`."""
+        return batch_generator(clips, self.config, step_rng, clip_rngs)
+
+    def loss(self, model: GeneratorModel, part: Part[SteeredBatch]) -> Tensor:
+        """See `generator_loss`."""
+        return generator_loss(model, part.batch, part.draw, self.config, part.rngs)
+
+    def write(self, folder: Path, weights: nn.Module) -> None:
+        """See `write_generator`."""
+        write_generator(folder, cast(Steered, weights), self.config)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from depth_engine.models.loading import CheckpointFiles, load_model, resolve_checkpoint
+from depth_engine.models.loading import load_model, resolve_checkpoint
 from depth_engine.models.svd.codec import Codec, PatchCodec, VaeCodec, load_codec
 from depth_engine.models.svd.embed import ConstantEmbedder, load_embedder
 from depth_engine.models.svd.spec import CHRONODEPTH, CheckpointSpec
@@ -46,10 +46,8 @@ def checkpoint_spec(config: TrainConfig) -> CheckpointSpec:
     )
 
 
-def start_model(
-    config: TrainConfig, init: Path | None, device: torch.device
-) -> tuple[DepthModel, CheckpointFiles | None]:
-    """The model to train, in float32, and the SVD files it belongs to, if it does.
+def start_model(config: TrainConfig, init: Path | None, device: torch.device) -> DepthModel:
+    """The model to train, in float32, with the SVD that it belongs to, if it does.
 
     Args:
         config: The run.
@@ -82,7 +80,8 @@ def start_model(
         unet.enable_gradient_checkpointing()
         if isinstance(codec, VaeCodec):  # one-step training goes through its decoder
             codec.vae.enable_gradient_checkpointing()
-    return DepthModel(unet, codec, embedder, spec, config.sigma, computes_bfloat16(config.precision, device)), base
+    bfloat16 = computes_bfloat16(config.precision, device)
+    return DepthModel(unet, codec, embedder, spec, config.sigma, bfloat16, base)
 
 
 def _weights_of(init: Path, unet: DepthUNet) -> dict[str, torch.Tensor]:
