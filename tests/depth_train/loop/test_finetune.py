@@ -327,8 +327,15 @@ def test_another_config_is_not_resumed(tmp_path: Path) -> None:
     (tmp_path / "model" / "resume").mkdir()
     with pytest.raises(ValueError, match="had seed 0, not 5"):
         train(replace(SMALL, seed=5), tmp_path / "model", resume=True)
+    # A run that was begun before a field was there goes on with its default.
+    path = tmp_path / "model" / "train_config.json"
+    held = json.loads(path.read_text())
+    del held["augmentation"], held["betas"]
+    path.write_text(json.dumps(held))
     with pytest.raises(ValueError, match="holds no state of this run"):
         train(SMALL, tmp_path / "model", resume=True)
+    with pytest.raises(ValueError, match="had betas"):
+        train(replace(SMALL, betas=(0.5, 0.5)), tmp_path / "model", resume=True)
 
 
 def test_an_older_checkpoint_is_not_replaced_unasked(tmp_path: Path) -> None:

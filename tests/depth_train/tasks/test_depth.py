@@ -118,6 +118,48 @@ def test_target_carries_what_the_context_has_wrong_in_the_large() -> None:
     assert torch.equal(carry_error(target, target[:, :2], valid), target)
 
 
+class GoesOn:
+    """A model of a still scene that fits the context's scale and shift, and goes on with some of its other error."""
+
+    def __init__(self, truth: Tensor, context: Tensor, *, keeps_error: bool, fits: bool = True) -> None:
+        self.truth, self.context, self.keeps_error, self.fits = truth, context, keeps_error, fits
+
+    def predict(self, rgb: Tensor, context: Tensor) -> Tensor:
+        if not context.shape[1]:  # its own context
+            return self.context
+        clips = []
+        for truth, given in zip(self.truth, context, strict=True):
+            slope, offset = np.polyfit(truth[: len(given)].flatten(), given.flatten(), 1) if self.fits else (1, 0)
+            settled = truth[len(given) :] * slope + offset
+            error = given[-1] - (truth[0] * slope + offset)
+            fading = CARRIED ** torch.arange(1, len(settled) + 1)[:, None, None]
+            clips.append(settled + error * fading if self.keeps_error else settled)
+        return torch.stack(clips).float()
+
+
+def goes_on_loss(context: Tensor, own: bool, **how: bool) -> float:
+    rows, columns = torch.linspace(-6, 6, 32)[:, None], torch.linspace(-9, 9, 48)
+    truth = (0.8 * torch.sin(rows) * torch.cos(columns)).expand(2, 5, 32, 48)
+    batch = Batch(torch.zeros(2, 5, 3, 32, 48), truth, everywhere(truth))
+    model = GoesOn(truth, truth[:, :2] * 0.9 + 0.1 + context, **how)
+    loss = one_step_loss(model, batch, StepDraw(5, 2, own), SMALL, rngs(2))  # type: ignore[arg-type]
+    return float(loss)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_going_on_with_the_context_s_large_error_costs_less_than_a_jump(own: bool) -> None:
+    """As the network is to be taught, whether the context is its own or the truth with an uneven error."""
+    slope = torch.linspace(-0.2, 0.2, 48).expand(32, 48)
+    jump = goes_on_loss(slope, own, keeps_error=False)
+    assert jump > 0.02, "there is an error to go on with"
+    assert goes_on_loss(slope, own, keeps_error=True) < 0.6 * jump
+
+
+def test_going_on_in_the_scale_of_its_own_context_costs_nothing() -> None:
+    assert goes_on_loss(torch.zeros(32, 48), True, keeps_error=False) < 0.005
+    assert goes_on_loss(torch.zeros(32, 48), True, keeps_error=False, fits=False) > 0.05
+
+
 def test_zero_start_is_the_preconditioner_at_its_noise_level() -> None:
     scalings = precondition(torch.tensor(SMALL.sigma))
     assert torch.isclose(scalings.c_out, torch.tensor(-1.0), atol=1e-3)

@@ -100,9 +100,10 @@ def check_same_config(config: TrainConfig, folder: Path) -> None:
     """
     if not (folder / STATE_FOLDER).is_dir():
         raise ValueError(f"resume: {folder} holds no interrupted run")
-    held = json.loads((folder / "train_config.json").read_text())
+    # A field that the run was begun without has its default's effect.
+    held = json.loads(json.dumps(asdict(TrainConfig()))) | json.loads((folder / "train_config.json").read_text())
     wanted = json.loads(json.dumps(asdict(config)))
-    differing = [key for key in wanted if held.get(key) != wanted[key]]
+    differing = [key for key in wanted if held[key] != wanted[key]]
     if differing:
         key = differing[0]
-        raise ValueError(f"resume: the run in {folder} had {key} {held.get(key)}, not {wanted[key]}")
+        raise ValueError(f"resume: the run in {folder} had {key} {held[key]}, not {wanted[key]}")
