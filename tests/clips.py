@@ -10,31 +10,46 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depth_engine.video.ffmpeg_process import find_ffmpeg
+# No call that a test makes takes more than a few seconds; one that never ends must not hold up the rest.
+FFMPEG_TIMEOUT_S = 60
+
+
+def packaged_ffmpeg() -> str:
+    """The binary that makes the tests' clips: the same on every machine, whatever ffmpeg is installed there."""
+    import imageio_ffmpeg
+
+    return imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def run_ffmpeg(*arguments: str | Path, stdin: bytes | None = None) -> None:
-    """Run the real ffmpeg; any error fails the test."""
-    command = [find_ffmpeg(), "-v", "error", "-y", *map(str, arguments)]
-    subprocess.run(command, input=stdin, check=True, capture_output=True)
+    """Run the packaged ffmpeg; any error fails the test."""
+    command = [packaged_ffmpeg(), "-v", "error", "-y", *map(str, arguments)]
+    given = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    done = subprocess.run(command, capture_output=True, timeout=FFMPEG_TIMEOUT_S, **given)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
 
 
 def describe(path: Path, *, pixels: bool = False) -> str:
     """What ffmpeg itself says of a file; with `pixels`, the showinfo line of each frame too."""
     frames = ["-vf", "showinfo", "-f", "null", "-"] if pixels else []
-    command = [find_ffmpeg(), "-hide_banner", "-nostats", "-i", str(path), *frames]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).stderr.decode(errors="replace")
+    command = [packaged_ffmpeg(), "-hide_banner", "-nostats", "-i", str(path), *frames]
+    return _output_of(command).stderr.decode(errors="replace")
 
 
 def packet_times_s(path: Path, stream: str = "v:0") -> list[float]:
     """Presentation times of a stream's packets, in order: read by the demuxer alone, no decoder."""
     demux = ["-map", f"0:{stream}", "-c", "copy", "-f", "framecrc", "-"]
-    command = [find_ffmpeg(), "-v", "error", "-i", str(path), *demux]
-    text = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True).stdout
+    done = _output_of([packaged_ffmpeg(), "-v", "error", "-i", str(path), *demux])
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
     base = re.search(r"#tb 0: (\d+)/(\d+)", text)
     assert base
     ticks = sorted(int(line.split(",")[2]) for line in text.splitlines() if line and not line.startswith("#"))
     return [tick * int(base[1]) / int(base[2]) for tick in ticks]
+
+
+def _output_of(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=FFMPEG_TIMEOUT_S)
 
 
 def make_clip(path: Path, *options: str, size: str = "64x48", rate: str = "25", frames: int = 12) -> Path:

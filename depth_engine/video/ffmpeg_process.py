@@ -16,12 +16,18 @@ from pathlib import Path
 from typing import IO
 
 FFMPEG_VARIABLE = "DEPTH_ENGINE_FFMPEG"
+OLDEST = (5, 1)  # Debian 12
+# A question to ffmpeg about itself takes a few milliseconds.
+_ANSWER_TIMEOUT_S = 60
 
 # What ffmpeg may open: nothing that leaves this machine, whatever a playlist says.
 LOCAL_PROTOCOLS = "file,pipe"
 
 # Each log line begins with its level, so errors are told from talk without guessing at words.
 LOG_OPTIONS = ("-hide_banner", "-nostats", "-nostdin", "-loglevel", "level+info")
+
+# The output option that keeps every frame with its own time.
+PASSTHROUGH = {"fps_mode": "passthrough"}
 
 _LOG_LINE = re.compile(r"^(?:\[[^\]]*\] )*?\[(quiet|panic|fatal|error|warning|info|verbose|debug)\] ?(.*)$")
 
@@ -31,14 +37,20 @@ def find_ffmpeg() -> str:
 
     Raises:
         FileNotFoundError: If `DEPTH_ENGINE_FFMPEG` names no program, or no ffmpeg is installed at all.
+        ValueError: If it is older than `OLDEST`.
     """
     named = os.environ.get(FFMPEG_VARIABLE)
-    if named:
-        found = shutil.which(named)
-        if not found:
-            raise FileNotFoundError(f"{FFMPEG_VARIABLE}: {named!r} is not a program; name an ffmpeg binary or unset it")
-        return found
-    return shutil.which("ffmpeg") or _bundled_ffmpeg()
+    found = shutil.which(named or "ffmpeg")
+    if named and not found:
+        raise FileNotFoundError(f"{FFMPEG_VARIABLE}: {named!r} is not a program; name an ffmpeg binary or unset it")
+    found = found or _bundled_ffmpeg()
+    version = ffmpeg_version(found)
+    if version < OLDEST:
+        raise ValueError(
+            f"ffmpeg: {found} is version {version[0]}.{version[1]}; {OLDEST[0]}.{OLDEST[1]} or later is accepted: "
+            f"install one, or let {FFMPEG_VARIABLE} name it"
+        )
+    return found
 
 
 @functools.cache
@@ -66,16 +78,11 @@ def has_filter(ffmpeg: str, name: str) -> bool:
 
 
 def _ask(ffmpeg: str, question: str) -> str:
+    command = [ffmpeg, "-hide_banner", question]
     answer = subprocess.run(
-        [ffmpeg, "-hide_banner", question], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_TIMEOUT_S
     )
     return answer.stdout
-
-
-def passthrough(ffmpeg: str) -> dict[str, str]:
-    """The output option that keeps every frame with its own timestamp."""
-    # -fps_mode came with 5.1; -vsync, its old name, leaves in later versions.
-    return {"fps_mode" if ffmpeg_version(ffmpeg) >= (5, 1) else "vsync": "passthrough"}
 
 
 def local_url(path: Path) -> str:

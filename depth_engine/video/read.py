@@ -23,9 +23,9 @@ import numpy as np
 from depth_engine.video.ffmpeg_process import (
     LOCAL_PROTOCOLS,
     LOG_OPTIONS,
+    PASSTHROUGH,
     find_ffmpeg,
     local_url,
-    passthrough,
     split_log_line,
 )
 from depth_engine.video.frame import Frame
@@ -362,7 +362,7 @@ def _decode_command(info: VideoInfo, start_s: float, pixel_format: str) -> list[
         "map": f"0:V:{info.stream}",
         "pix_fmt": pixel_format,
         "vf": ",".join([*_conversion(info, pixel_format), f"format={pixel_format}", "showinfo=checksum=0"]),
-        **passthrough(find_ffmpeg()),
+        **PASSTHROUGH,
     }
     import ffmpeg as ffmpeg_python
 

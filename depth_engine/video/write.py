@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 import ffmpeg as ffmpeg_python
 import numpy as np
 
-from depth_engine.video.ffmpeg_process import LOCAL_PROTOCOLS, ErrorLog, find_ffmpeg, local_url, passthrough
+from depth_engine.video.ffmpeg_process import LOCAL_PROTOCOLS, PASSTHROUGH, ErrorLog, find_ffmpeg, local_url
 from depth_engine.video.probe import probe_file
 from depth_engine.video.rate import as_frame_rate
 
@@ -269,7 +269,7 @@ class VideoWriter:
             taken = _COPIED_AUDIO.get(self.path.suffix.lower())
             for track, name in enumerate(self._audio_codecs):
                 options[f"c:a:{track}"] = "copy" if taken is None or name in taken else "aac"
-        options |= passthrough(find_ffmpeg())
+        options |= PASSTHROUGH
         # No encoder version, no date, no random identifiers.
         options |= {"fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
         options |= {"map_metadata": -1, "map_chapters": -1}
@@ -321,6 +321,8 @@ def _video_options(
         options["pix_fmt"] = "gray16le" if pixel_format == "gray16le" else "bgr0"
     else:
         filters.append("scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int")
+        # ProRes and ffmpeg 5 take what a file says of its colours from the frames, and not from the options.
+        filters.append("setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv")
         options |= {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
     if codec == "h264":
         options["crf"] = crf

@@ -26,11 +26,11 @@ def main() -> None:
         folder = Path(name)
         clip = folder / "clip.mp4"
         write_clip(clip, args.frames)
-        subprocess.run(command(clip, folder / "unbroken"), check=True)
+        subprocess.run(command(clip, folder / "unbroken"), check=True, timeout=300)
         expected = digests(folder / "unbroken")
         shares = sorted(rng.uniform(0.02, 0.98) for _ in range(args.kills))
         killed = sum(kill_at(clip, folder / "killed", share, args.frames) for share in shares)
-        subprocess.run(command(clip, folder / "killed", "--resume"), check=True)
+        subprocess.run(command(clip, folder / "killed", "--resume"), check=True, timeout=300)
         same = digests(folder / "killed") == expected
     print(f"killed {killed} times at shares {', '.join(f'{share:.2f}' for share in shares)} of the clip")
     print(f"{len(expected)} files, the same bytes as an unbroken run: {same}")

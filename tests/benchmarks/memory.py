@@ -41,7 +41,7 @@ def write_clip(path: Path, frames: int, height: int, width: int) -> None:
 def peak_mib(clip: Path, output: Path, extra: list[str]) -> float:
     """Peak RSS of `depth-engine estimate` on a clip."""
     command = [sys.executable, "-c", RUN, "estimate", str(clip), "-o", str(output), "--quiet", "--no-shots", *extra]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     return int(done.stdout.split()[-1]) / 1024
 
 

@@ -191,7 +191,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         "from depth2video.cli import main\n"
         "main(sys.argv[1:])\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, env=_environment())
+    killed = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, env=_environment(), timeout=300
+    )
     assert killed.returncode == -9, killed.stderr
     assert not (tmp_path / "new.mp4").exists()
     assert "--resume goes on with it" in error_line(*arguments)

@@ -59,11 +59,13 @@ def test_other_settings_are_not_resumed(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     write_clip(clip, frames=80)
     assert kill_at(clip, tmp_path / "out", 0.2, 80)
-    plain = subprocess.run(command(clip, tmp_path / "out"), capture_output=True, text=True)
+    plain = subprocess.run(command(clip, tmp_path / "out"), capture_output=True, text=True, timeout=300)
     assert plain.returncode == 2 and "interrupted run" in plain.stderr and "--resume" in plain.stderr
-    other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--window", "3"), capture_output=True, text=True)
+    other = subprocess.run(
+        command(clip, tmp_path / "out", "--resume", "--window", "3"), capture_output=True, text=True, timeout=300
+    )
     assert other.returncode == 2 and re.search(r"had window \d+, not 3", other.stderr), other.stderr
-    subprocess.run(command(clip, tmp_path / "out", "--overwrite", "--window", "3"), check=True)
+    subprocess.run(command(clip, tmp_path / "out", "--overwrite", "--window", "3"), check=True, timeout=300)
     assert (tmp_path / "out" / "clip" / "depth.mkv").exists()
 
 
@@ -71,14 +73,16 @@ def test_a_finished_run_is_not_resumed_as_another(tmp_path: Path) -> None:
     """--resume after the end does nothing for the same run, and refuses one that was never made."""
     clip = tmp_path / "clip.mp4"
     write_clip(clip, frames=6)
-    subprocess.run(command(clip, tmp_path / "out"), check=True)
+    subprocess.run(command(clip, tmp_path / "out"), check=True, timeout=300)
     before = digests(tmp_path / "out")
-    subprocess.run(command(clip, tmp_path / "out", "--resume"), check=True)
-    other = subprocess.run(command(clip, tmp_path / "out", "--resume", "--seed", "7"), capture_output=True, text=True)
+    subprocess.run(command(clip, tmp_path / "out", "--resume"), check=True, timeout=300)
+    other = subprocess.run(
+        command(clip, tmp_path / "out", "--resume", "--seed", "7"), capture_output=True, text=True, timeout=300
+    )
     assert other.returncode == 2 and "had seed 0, not 7" in other.stderr, other.stderr
     clip.unlink()
     write_clip(clip, frames=7)
-    changed = subprocess.run(command(clip, tmp_path / "out", "--resume"), capture_output=True, text=True)
+    changed = subprocess.run(command(clip, tmp_path / "out", "--resume"), capture_output=True, text=True, timeout=300)
     assert changed.returncode == 2 and "source_fingerprint" in changed.stderr, changed.stderr
     assert digests(tmp_path / "out") == before
 
@@ -109,7 +113,7 @@ def test_foreign_depth_files_are_not_touched(tmp_path: Path) -> None:
     mine.parent.mkdir(parents=True)
     np.save(mine, np.zeros(3))
     start = [sys.executable, "-m", "depth_engine.cli", "estimate", str(clip), "-o", str(tmp_path / "out"), "--quiet"]
-    done = subprocess.run([*start, "--format", "mkv"], capture_output=True, text=True)
+    done = subprocess.run([*start, "--format", "mkv"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "depth.npy exists" in done.stderr
     assert len(np.load(mine)) == 3
 

@@ -12,7 +12,6 @@ import psutil
 import pytest
 from PIL import Image
 
-from depth_engine.video.ffmpeg_process import FFMPEG_VARIABLE, find_ffmpeg
 from depth_engine.video.probe import DecodeError, VideoError
 from depth_engine.video.read import expand_inputs, probe, read_frames, read_gray16
 from depth_engine.video.take import Take
@@ -491,18 +490,6 @@ def test_playlists_cannot_reach_out(tmp_path: Path) -> None:
     (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile 'http://127.0.0.1:9/a.mp4'\n")
     assert "refers to an address" in one_line(tmp_path / "list.m3u8")
     assert "refers to an address" in one_line(tmp_path / "list.ffconcat")
-
-
-def test_a_program_that_is_not_there(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FFMPEG_VARIABLE, "/no/such/ffmpeg")
-    with pytest.raises(FileNotFoundError, match=FFMPEG_VARIABLE):
-        probe(clip)
-
-
-def test_a_program_that_is_named_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find_ffmpeg()
-    monkeypatch.setenv(FFMPEG_VARIABLE, found)
-    assert find_ffmpeg() == found
 
 
 # Damage on the way.

@@ -91,7 +91,9 @@ def test_defaults_are_high_profile_with_the_index_in_front(tmp_path: Path) -> No
 def test_prores(tmp_path: Path) -> None:
     frames = smooth_frames(3, 64, 96)
     path = write(tmp_path / "a.mov", frames, codec="prores")
-    assert (probe(path).codec, probe(path).pixel_format) == ("prores", "yuv422p10le")
+    info = probe(path)
+    assert (info.codec, info.pixel_format, info.color_matrix) == ("prores", "yuv422p10le", "bt709")
+    assert "yuv422p10le(tv, bt709" in describe(path)
     assert np.abs(read(path).astype(int) - frames).max() <= 4
 
 

@@ -407,7 +407,7 @@ def test_a_bare_checkout_trains(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(plain(load_config("smoke")) | {"validate_clips": 1}))
     command = [sys.executable, "-c", BARE, str(config), str(tmp_path / "model")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert DepthEngine.from_pretrained(tmp_path / "model", device="cpu").spec.steps == 1
 
@@ -422,7 +422,7 @@ def test_generator_training_starts_in_a_bare_checkout(tmp_path: Path) -> None:
         "runpy.run_path('training/train.py', run_name='__main__')"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "model")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "stage 2" in done.stdout, done.stderr
 
 

@@ -81,7 +81,7 @@ def test_loss_hears_only_trusted_rays_and_pulls_towards_the_target():
 def test_plugin_does_not_fail_without_nerfstudio():
     block = "import sys; sys.modules['nerfstudio'] = None; "
     code = block + "import novel_view.nerf.plugin as plugin; print(plugin.method, plugin.dataparser)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0 and done.stdout.split() == ["None", "None"], done.stderr
 
 
@@ -248,6 +248,7 @@ def test_stock_commands_train_and_load_it(scene_data: Path, tmp_path: Path):
         text=True,
         check=False,
         env=environment,
+        timeout=300,
     )
     assert "LOADED 1 DepthVideoNerfactoModel" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
     assert "'depth_unit_scale_factor': 0.001" in done.stdout
@@ -267,5 +268,7 @@ def test_stock_depth_nerfacto_takes_the_data_set(scene_data: Path, tmp_path: Pat
         "--pipeline.datamanager.train-num-rays-per-batch 64 --pipeline.datamanager.eval-num-rays-per-batch 64 "
         "nerfstudio-data"
     )
-    done = subprocess.run([sys.executable, "-c", code, *options.split()], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options.split()], capture_output=True, text=True, check=False, timeout=300
+    )
     assert list(tmp_path.rglob("*.ckpt")), done.stdout[-2000:] + done.stderr[-2000:]
