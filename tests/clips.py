@@ -48,6 +48,16 @@ def packet_times_s(path: Path, stream: str = "v:0") -> list[float]:
     return [tick * int(base[1]) / int(base[2]) for tick in ticks]
 
 
+def loud_span_s(path: Path, folder: Path) -> tuple[float, float]:
+    """When sound begins and ends, on the clock on which frames are read; `folder` is for a file in between."""
+    raw = folder / "sound.raw"
+    # aresample pads up to the first sample's own time.
+    clock = ("-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "48000", "-f", "f32le")
+    run_ffmpeg("-i", path, *clock, raw)
+    loud = np.flatnonzero(np.abs(np.frombuffer(raw.read_bytes(), np.float32)) > 0.1)
+    return loud[0] / 48000, loud[-1] / 48000
+
+
 def _output_of(command: list[str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=FFMPEG_TIMEOUT_S)
 

@@ -22,7 +22,6 @@ STILL_TOO_MANY = {
     "depth_engine/depth/sidecar.py: make_sidecar",
     "depth_engine/geometry/pose_estimation.py: _result",
     "depth_engine/geometry/pose_estimation.py: estimate_poses",
-    "depth_engine/video/write.py: VideoWriter.__init__",
     "tests/straight_line.py: chronodepth",
     "training/depth_train/scenes/models/lighting.py: _light_from_around",
     "training/depth_train/scenes/models/tracing.py: look_up",

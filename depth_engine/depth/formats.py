@@ -310,7 +310,9 @@ class _MkvSink(_VideoSink):
     def __init__(self, path: Path, height: int, width: int, overwrite: bool, writer: Callable, value_range: tuple):
         super().__init__(path, height, width, overwrite)
         self._value_range = value_range
-        self._writer = writer(codec="ffv1", pixel_format="gray16le")
+        from depth_engine.video.write import Encoding
+
+        self._writer = writer(codec=Encoding("ffv1", "gray16le"))
 
     def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
         counts, clipped = _counts(values, self._value_range)

@@ -283,9 +283,7 @@ class ResumableRun(ABC):
                 height=frame.shape[0],
                 fps=job.rate(info),
                 codec=codec,
-                audio_from=Path(job.source) if sound and info.has_audio else None,
-                audio_start_s=job.start_s or 0.0,
-                audio_end_s=job.sound_end_s(info),
+                sound=job.sound_beside(info) if sound else None,
                 sample_aspect=info.sample_aspect,
                 overwrite=True,
             )

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from collections import deque
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 FFMPEG_VARIABLE = "DEPTH_ENGINE_FFMPEG"
 OLDEST = (5, 1)  # Debian 12
@@ -28,6 +28,9 @@ LOG_OPTIONS = ("-hide_banner", "-nostats", "-nostdin", "-loglevel", "level+info"
 
 # The output option that keeps every frame with its own time.
 PASSTHROUGH = {"fps_mode": "passthrough"}
+
+# Of these containers, ffmpeg takes as zero the start of the streams that are asked for, not of the file.
+_CLOCK_OF_STREAMS = {"mpegts", "mpeg", "ogg"}
 
 _LOG_LINE = re.compile(r"^(?:\[[^\]]*\] )*?\[(quiet|panic|fatal|error|warning|info|verbose|debug)\] ?(.*)$")
 
@@ -88,6 +91,24 @@ def _ask(ffmpeg: str, question: str) -> str:
 def local_url(path: Path) -> str:
     """A file name as ffmpeg takes it literally, whatever dashes, colons, quotes or per cent signs it has."""
     return "file:" + os.path.abspath(path)
+
+
+def has_common_clock(container: str) -> bool:
+    """Whether picture and sound that are read apart from such a file count from the same zero."""
+    return container not in _CLOCK_OF_STREAMS
+
+
+def ask_for_all_streams(source: Any, duration_s: float | None = None) -> Any:
+    """An output of ffmpeg that goes nowhere and has every stream of an input: they then count from the file's start.
+
+    Args:
+        source: The input, ffmpeg-python's node.
+        duration_s: Where reading for this may end; None: at the end of the input.
+    """
+    import ffmpeg as ffmpeg_python
+
+    limit = {} if duration_s is None else {"t": f"{duration_s:.6f}"}
+    return ffmpeg_python.output(source["v"], source["a"], "-", format="null", c="copy", **limit)
 
 
 def split_log_line(raw: bytes) -> tuple[str, str]:

@@ -24,7 +24,9 @@ from depth_engine.video.ffmpeg_process import (
     LOCAL_PROTOCOLS,
     LOG_OPTIONS,
     PASSTHROUGH,
+    ask_for_all_streams,
     find_ffmpeg,
+    has_common_clock,
     local_url,
     split_log_line,
 )
@@ -367,7 +369,10 @@ def _decode_command(info: VideoInfo, start_s: float, pixel_format: str) -> list[
     import ffmpeg as ffmpeg_python
 
     source = ffmpeg_python.input(local_url(Path(info.path)), **options)
-    return source.output("pipe:1", **output).global_args(*whole).compile(cmd=find_ffmpeg())
+    outputs = [source.output("pipe:1", **output)]
+    if info.has_audio and not has_common_clock(info.container):
+        outputs.append(ask_for_all_streams(source))
+    return ffmpeg_python.merge_outputs(*outputs).global_args(*whole).compile(cmd=find_ffmpeg())
 
 
 def _conversion(info: VideoInfo, pixel_format: str) -> list[str]:

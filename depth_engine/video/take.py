@@ -16,6 +16,7 @@ from depth_engine.video.frame import Frame
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.read import probe, read_frames
+from depth_engine.video.sound import Sound
 
 
 class TakeOptions(TypedDict, total=False):
@@ -74,12 +75,15 @@ class Take:
         """Frames per second of what is taken."""
         return info.fps if self.fps is None else min(as_frame_rate(self.fps), info.fps)
 
-    def sound_end_s(self, info: VideoInfo) -> float | None:
-        """Where the sound ends: with the frames, in seconds of the source."""
-        if self.max_frames is None:
-            return self.end_s
-        last_s = (self.start_s or 0.0) + self.max_frames / float(self.rate(info))
-        return last_s if self.end_s is None else min(last_s, self.end_s)
+    def sound_beside(self, info: VideoInfo) -> Sound | None:
+        """The sound beside these frames; it ends with them. None if the source has none."""
+        if not info.has_audio:
+            return None
+        start_s, end_s = self.start_s or 0.0, self.end_s
+        if self.max_frames is not None:
+            last_s = start_s + self.max_frames / float(self.rate(info))
+            end_s = last_s if end_s is None else min(last_s, end_s)
+        return Sound(Path(self.source), start_s, end_s)
 
     def identity(self, info: VideoInfo) -> dict[str, Any]:
         """What must be the same for a run to go on. Plain data."""

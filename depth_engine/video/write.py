@@ -11,6 +11,7 @@ import math
 import os
 import subprocess
 import threading
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +21,8 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 
 from depth_engine.video.ffmpeg_process import LOCAL_PROTOCOLS, PASSTHROUGH, ErrorLog, find_ffmpeg, local_url
-from depth_engine.video.probe import probe_file
 from depth_engine.video.rate import as_frame_rate
+from depth_engine.video.sound import Sound, SoundStreams, sound_streams
 
 
 class _Codec(NamedTuple):
@@ -46,17 +47,27 @@ _CODECS = {
     "ffv1": _Codec((".mkv",), False, {"c:v": "ffv1", "level": 3, "g": 1, "slicecrc": 1, "threads": 4}),
 }
 
-# Sound that each container takes as it is; the rest becomes AAC. Matroska takes all.
-_COPIED_AUDIO = {
-    ".mp4": {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"},
-    ".mov": {"aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_f32le"},
-}
-
 # Pixel format -> FourCC under which ffmpeg knows it, shape after [H, W], dtype.
 _PIPE_FORMATS = {
     "rgb24": (b"RGB\x18", (3,), np.dtype(np.uint8)),
     "gray16le": (b"Y1\x00\x10", (), np.dtype("<u2")),
 }
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames are stored.
+
+    Attributes:
+        codec: `h264`, `prores` or `ffv1`.
+        pixel_format: `rgb24` for uint8 `[H, W, 3]`, or `gray16le` for uint16 `[H, W]`, with `ffv1` only.
+        crf: Quality of `h264`: 0 is lossless, 18 looks it, 51 is worst.
+    """
+
+    codec: str = "h264"
+    pixel_format: str = "rgb24"
+    crf: int = 18
+
 
 _part_numbers = itertools.count()
 
@@ -72,13 +83,9 @@ class VideoWriter:
         width: Width of the frames in pixels.
         height: Height of the frames in pixels.
         fps: Average frame rate; exact times come with the frames.
-        codec: `h264`, `prores` or `ffv1`.
-        pixel_format: `rgb24` for uint8 `[H, W, 3]`, or `gray16le` for uint16 `[H, W]`, with `ffv1` only.
-        audio_from: A video whose sound tracks are put beside the frames, if it has any.
-        audio_start_s: Time of that video that is the zero of the frames' times; sound before it is left out.
-        audio_end_s: Time of that video after which its sound is left out; None keeps the rest.
+        codec: `h264`, `prores` or `ffv1`, or in full an `Encoding`.
+        sound: What is put beside the frames.
         sample_aspect: Width / height of one pixel.
-        crf: Quality of `h264`: 0 is lossless, 18 looks it, 51 is worst.
         overwrite: Whether a file of that name may be replaced.
 
     Raises:
@@ -94,46 +101,36 @@ class VideoWriter:
         width: int,
         height: int,
         fps: Fraction | float,
-        codec: str = "h264",
-        pixel_format: str = "rgb24",
-        audio_from: str | Path | None = None,
-        audio_start_s: float = 0.0,
-        audio_end_s: float | None = None,
+        codec: str | Encoding = "h264",
+        sound: Sound | None = None,
         sample_aspect: Fraction = Fraction(1),
-        crf: int = 18,
         overwrite: bool = False,
     ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self.path = Path(path)
-        check_format(self.path, codec, pixel_format)
+        encoding = Encoding(codec) if isinstance(codec, str) else codec
+        check_format(self.path, encoding.codec, encoding.pixel_format)
         if width < 1 or height < 1:
             raise ValueError(f"width, height: {width}x{height} is not a size, 1x1 or more")
-        if not 0 <= crf <= 51:
-            raise ValueError(f"crf: {crf} is not in 0..51")
-        if audio_end_s is not None and audio_end_s <= audio_start_s:
-            raise ValueError(f"audio_end_s: {audio_end_s} is not after audio_start_s ({audio_start_s})")
+        if not 0 <= encoding.crf <= 51:
+            raise ValueError(f"crf: {encoding.crf} is not in 0..51")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"{self.path}: its folder does not exist")
         self._overwrite = overwrite
         self._refuse_existing()
-        self._codec = _CODECS[codec]
-        self._fourcc, shape, self._dtype = _PIPE_FORMATS[pixel_format]
+        self._codec = _CODECS[encoding.codec]
+        self._fourcc, shape, self._dtype = _PIPE_FORMATS[encoding.pixel_format]
         self._shape = (height, width, *shape)
         # One more row or column where the codec needs even sides.
         odd = (height % 2, width % 2) if self._codec.even_sides else (0, 0)
         self._padding = ((0, odd[0]), (0, odd[1]), *[(0, 0) for _ in shape])
         self._pipe_size = (width + odd[1], height + odd[0])
         self._fps = as_frame_rate(fps)
-        self._video_options = _video_options(codec, pixel_format, crf, sample_aspect, self._fps)
-        if codec == "ffv1" and min(width, height) >= 16:
+        self._video_options = _video_options(encoding, sample_aspect, self._fps)
+        if encoding.codec == "ffv1" and min(width, height) >= 16:
             # Four parts that four threads decode; ffmpeg refuses to cut frames of a few pixels.
             self._video_options["slices"] = 4
-        self._audio_from = Path(audio_from) if audio_from is not None else None
-        sound = None if self._audio_from is None else probe_file(self._audio_from)
-        self._audio_codecs, self._audio_languages = (
-            ((), ()) if sound is None else (sound.audio_codecs, sound.audio_languages)
-        )
-        self._audio_span_s = (audio_start_s, audio_end_s)
+        self._sound = SoundStreams() if sound is None else sound_streams(sound, self.path.suffix)
         # In the same folder, so that the finished file is moved within one file system.
         self._part = self.path.with_name(f".{os.getpid()}-{next(_part_numbers)}.part{self.path.suffix}")
         self._errors = ErrorLog()
@@ -255,32 +252,17 @@ class VideoWriter:
         pipe = ffmpeg_python.input(
             "pipe:0", format="matroska", itsoffset=f"{first_s:.6f}", probesize=32, protocol_whitelist=LOCAL_PROTOCOLS
         )
-        streams = [pipe["v:0"]]
-        options: dict[str, str | int] = dict(self._video_options)
-        if self._audio_codecs and self._audio_from is not None:
-            start_s, end_s = self._audio_span_s
-            span = {"ss": f"{start_s:.6f}"} if start_s else {}
-            span |= {"t": f"{end_s - start_s:.6f}"} if end_s is not None else {}
-            sound = ffmpeg_python.input(local_url(self._audio_from), protocol_whitelist=LOCAL_PROTOCOLS, **span)
-            streams.append(sound["a"])
-            if start_s:
-                # Without this, sound back to the picture's key frame comes along, with negative times.
-                options["copypriorss"] = 0
-            taken = _COPIED_AUDIO.get(self.path.suffix.lower())
-            for track, name in enumerate(self._audio_codecs):
-                options[f"c:a:{track}"] = "copy" if taken is None or name in taken else "aac"
+        options: dict[str, str | int] = self._video_options | self._sound.options
         options |= PASSTHROUGH
         # No encoder version, no date, no random identifiers.
         options |= {"fflags": "+bitexact", "flags:v": "+bitexact", "flags:a": "+bitexact"}
         options |= {"map_metadata": -1, "map_chapters": -1}
-        for track, language in enumerate(self._audio_languages):
-            if language is not None:
-                options[f"metadata:s:a:{track}"] = f"language={language}"
         if self.path.suffix.lower() != ".mkv":
             options["movflags"] = "+faststart"
-        output = ffmpeg_python.output(*streams, local_url(self._part), **options)
+        output = ffmpeg_python.output(pipe["v:0"], *self._sound.streams, local_url(self._part), **options)
         quiet = ("-hide_banner", "-nostats", "-loglevel", "level+error")
-        return output.global_args(*quiet).overwrite_output().compile(cmd=find_ffmpeg())
+        outputs = ffmpeg_python.merge_outputs(output, *self._sound.aside)
+        return outputs.global_args(*quiet).overwrite_output().compile(cmd=find_ffmpeg())
 
     def _failure(self) -> OSError:
         """End ffmpeg, remove the unfinished file, and say why."""
@@ -312,20 +294,18 @@ def check_format(path: Path, codec: str, pixel_format: str = "rgb24") -> None:
         raise ValueError(f"path: {path.name!r} does not end in {', '.join(suffixes)}, what {codec} is written to")
 
 
-def _video_options(
-    codec: str, pixel_format: str, crf: int, sample_aspect: Fraction, fps: Fraction
-) -> dict[str, str | int]:
-    options: dict[str, str | int] = dict(_CODECS[codec].options)
+def _video_options(encoding: Encoding, sample_aspect: Fraction, fps: Fraction) -> dict[str, str | int]:
+    options: dict[str, str | int] = dict(_CODECS[encoding.codec].options)
     filters = []
-    if codec == "ffv1":
-        options["pix_fmt"] = "gray16le" if pixel_format == "gray16le" else "bgr0"
+    if encoding.codec == "ffv1":
+        options["pix_fmt"] = "gray16le" if encoding.pixel_format == "gray16le" else "bgr0"
     else:
         filters.append("scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int")
         # ProRes and ffmpeg 5 take what a file says of its colours from the frames, and not from the options.
         filters.append("setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv")
         options |= {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
-    if codec == "h264":
-        options["crf"] = crf
+    if encoding.codec == "h264":
+        options["crf"] = encoding.crf
     if sample_aspect != 1:
         filters.append(f"setsar={sample_aspect.numerator}/{sample_aspect.denominator}")
     if filters:

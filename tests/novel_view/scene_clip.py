@@ -11,7 +11,7 @@ from depth_train.scenes.procedural.clips import make_clips
 
 from depth_engine import DepthVideo
 from depth_engine.depth.sidecar import DepthKind
-from depth_engine.video.write import VideoWriter
+from depth_engine.video.write import Encoding, VideoWriter
 
 # Orbits a hall at a small distance: a way of 0.9 median depths, many corners, all at rest.
 SEED = 5
@@ -34,7 +34,7 @@ class SceneFiles(NamedTuple):
 
 
 def write_clip(path: Path, frames: np.ndarray) -> Path:
-    with VideoWriter(path, width=frames.shape[2], height=frames.shape[1], fps=FPS, crf=8) as writer:
+    with VideoWriter(path, width=frames.shape[2], height=frames.shape[1], fps=FPS, codec=Encoding(crf=8)) as writer:
         for index, frame in enumerate(frames):
             writer.write(frame, index / FPS)
     return path

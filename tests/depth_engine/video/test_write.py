@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from depth_engine.video.read import probe, read_frames, read_gray16
-from depth_engine.video.write import VideoWriter
-from tests.clips import describe, make_clip, packet_times_s, run_ffmpeg, smooth_frames
+from depth_engine.video.sound import Sound
+from depth_engine.video.write import Encoding, VideoWriter
+from tests.clips import describe, loud_span_s, make_clip, packet_times_s, run_ffmpeg, smooth_frames
 
 
 def write(path: Path, frames: list[np.ndarray], times_s: list[float] | None = None, **options: object) -> Path:
@@ -73,7 +74,7 @@ def test_times_survive_reading_and_writing(tmp_path: Path) -> None:
 
 def test_lossless_h264_keeps_colours(tmp_path: Path) -> None:
     frames = smooth_frames(3, 64, 96)
-    path = write(tmp_path / "a.mp4", frames, crf=0)
+    path = write(tmp_path / "a.mp4", frames, codec=Encoding(crf=0))
     info = probe(path)
     assert (info.codec, info.pixel_format, info.color_matrix) == ("h264", "yuv420p", "bt709")
     assert "yuv420p(tv, bt709" in describe(path)
@@ -103,13 +104,13 @@ def test_ffv1_is_exact(tmp_path: Path, size: tuple[int, int]) -> None:
     rgb = list(rng.integers(0, 256, (3, *size, 3), dtype=np.uint8))
     np.testing.assert_array_equal(read(write(tmp_path / "rgb.mkv", rgb, codec="ffv1")), rgb)
     gray = list(rng.integers(0, 65536, (3, *size), dtype=np.uint16))
-    path = write(tmp_path / "gray.mkv", gray, codec="ffv1", pixel_format="gray16le")
+    path = write(tmp_path / "gray.mkv", gray, codec=Encoding("ffv1", "gray16le"))
     np.testing.assert_array_equal(list(read_gray16(path)), gray)
 
 
 def test_odd_sides_repeat_the_edge(tmp_path: Path) -> None:
     frames = smooth_frames(2, 33, 47)
-    pixels = read(write(tmp_path / "a.mp4", frames, crf=0))
+    pixels = read(write(tmp_path / "a.mp4", frames, codec=Encoding(crf=0)))
     assert pixels.shape == (2, 34, 48, 3)
     expected = np.pad(frames, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge")
     assert np.abs(pixels.astype(int) - expected).max() <= 4
@@ -133,8 +134,8 @@ def test_same_frames_give_same_bytes(tmp_path: Path, name: str) -> None:
     picture = ("-f", "lavfi", "-i", "color=s=32x32:d=1")
     run_ffmpeg(*picture, "-f", "lavfi", "-i", "sine=d=1", "-c:a", "pcm_s16le", "-frames:v", "2", sound)
     frames = smooth_frames(20, 48, 64)
-    first = write(tmp_path / name, frames, codec=codec, audio_from=sound).read_bytes()
-    second = write(tmp_path / name, frames, codec=codec, audio_from=sound, overwrite=True).read_bytes()
+    first = write(tmp_path / name, frames, codec=codec, sound=Sound(sound)).read_bytes()
+    second = write(tmp_path / name, frames, codec=codec, sound=Sound(sound), overwrite=True).read_bytes()
     assert first == second
 
 
@@ -151,20 +152,10 @@ def beeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tone_span_s(path: Path, folder: Path) -> tuple[float, float]:
-    """When the tone sounds, on the clock on which frames are read, and nothing else does."""
-    raw = folder / "sound.raw"
-    # aresample pads up to the first sample's own time.
-    clock = ("-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "48000", "-f", "f32le")
-    run_ffmpeg("-i", path, *clock, raw)
-    loud = np.flatnonzero(np.abs(np.frombuffer(raw.read_bytes(), np.float32)) > 0.1)
-    return loud[0] / 48000, loud[-1] / 48000
-
-
 def test_sound_is_copied(tmp_path: Path, beeps: Path) -> None:
-    path = write(tmp_path / "a.mp4", smooth_frames(75, 32, 32), audio_from=beeps)
+    path = write(tmp_path / "a.mp4", smooth_frames(75, 32, 32), sound=Sound(beeps))
     np.testing.assert_allclose(packet_times_s(path, "a:0"), packet_times_s(beeps, "a:0"), atol=1e-3)
-    np.testing.assert_allclose(tone_span_s(path, tmp_path), (1, 1.5), atol=0.01)
+    np.testing.assert_allclose(loud_span_s(path, tmp_path), (1, 1.5), atol=0.01)
     assert probe(path).duration_s == pytest.approx(3, abs=0.05)
 
 
@@ -175,25 +166,23 @@ def test_trimmed_sound_stays_in_time(tmp_path: Path, beeps: Path, suffix: str) -
         tmp_path / f"a.{suffix}",
         [frame.rgb for frame in frames],
         [frame.time_s for frame in frames],
-        audio_from=beeps,
-        audio_start_s=0.61,
-        audio_end_s=2.0,
+        sound=Sound(beeps, 0.61, 2.0),
     )
     # The first frame stood at 0.64 s, the tone began at 1 s. A player may take the first thing in the file as zero.
     first_s = next(iter(read_frames(path))).time_s
-    np.testing.assert_allclose(np.subtract(tone_span_s(path, tmp_path), first_s), (0.36, 0.86), atol=2e-3)
+    np.testing.assert_allclose(np.subtract(loud_span_s(path, tmp_path), first_s), (0.36, 0.86), atol=2e-3)
     assert probe(path).duration_s == pytest.approx(1.4, abs=0.06)
 
 
 def test_late_picture_stays_late(tmp_path: Path, beeps: Path) -> None:
     times_s = [0.5 + index / 25 for index in range(20)]
     for suffix in ("mp4", "mkv"):
-        path = write(tmp_path / f"a.{suffix}", smooth_frames(20, 32, 32), times_s, audio_from=beeps)
+        path = write(tmp_path / f"a.{suffix}", smooth_frames(20, 32, 32), times_s, sound=Sound(beeps))
         # Coded sound begins a little before zero, and some versions of ffmpeg take that as the start of the file.
         read_s = [frame.time_s for frame in read_frames(path)]
         np.testing.assert_allclose(np.diff(read_s), np.diff(times_s), atol=1e-3)
         np.testing.assert_allclose(read_s[0], 0.5, atol=0.022)
-        np.testing.assert_allclose(np.subtract(tone_span_s(path, tmp_path), read_s[0]), (0.5, 1), atol=2e-3)
+        np.testing.assert_allclose(np.subtract(loud_span_s(path, tmp_path), read_s[0]), (0.5, 1), atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +200,7 @@ def test_sound_that_the_container_cannot_take_becomes_aac(
     source = tmp_path / "source.mkv"
     picture = ("-f", "lavfi", "-i", "color=s=32x32:r=25:d=1")
     run_ffmpeg(*picture, "-f", "lavfi", "-i", "sine=d=1", "-c:v", "libx264", "-c:a", stored, source)
-    path = write(tmp_path / f"a.{suffix}", smooth_frames(25, 32, 32), audio_from=source)
+    path = write(tmp_path / f"a.{suffix}", smooth_frames(25, 32, 32), sound=Sound(source))
     assert probe(path).audio_codecs == (written,)
 
 
@@ -220,9 +209,9 @@ def test_all_sound_tracks_and_none(tmp_path: Path) -> None:
     tones = ("-f", "lavfi", "-i", "sine=d=1", "-f", "lavfi", "-i", "sine=500:d=1")
     maps = ("-map", "0", "-map", "1", "-map", "2", "-c:a:0", "aac", "-c:a:1", "pcm_s16le")
     run_ffmpeg("-f", "lavfi", "-i", "color=s=32x32:r=25:d=1", *tones, *maps, two)
-    assert probe(write(tmp_path / "a.mp4", smooth_frames(5, 32, 32), audio_from=two)).audio_codecs == ("aac", "aac")
+    assert probe(write(tmp_path / "a.mp4", smooth_frames(5, 32, 32), sound=Sound(two))).audio_codecs == ("aac", "aac")
     silent = write(tmp_path / "silent.mp4", smooth_frames(5, 32, 32))
-    assert not probe(write(tmp_path / "b.mp4", smooth_frames(5, 32, 32), audio_from=silent)).has_audio
+    assert not probe(write(tmp_path / "b.mp4", smooth_frames(5, 32, 32), sound=Sound(silent))).has_audio
 
 
 # Names, and files that are whole or not there.
@@ -313,18 +302,22 @@ def test_ffmpeg_that_dies_is_told(tmp_path: Path) -> None:
         ({"path": "a.avi"}, r"path: 'a\.avi'"),
         ({"path": "a.mp4", "codec": "ffv1"}, r"\.mkv"),
         ({"codec": "vp9"}, "codec: 'vp9' is not one of h264, prores, ffv1"),
-        ({"pixel_format": "gray16le"}, "needs codec ffv1"),
-        ({"pixel_format": "rgba"}, "pixel_format: 'rgba'"),
+        ({"codec": Encoding(pixel_format="gray16le")}, "needs codec ffv1"),
+        ({"codec": Encoding(pixel_format="rgba")}, "pixel_format: 'rgba'"),
         ({"width": 0}, "width, height: 0x16"),
         ({"fps": 0}, "fps: 0"),
-        ({"crf": 60}, "crf: 60"),
-        ({"audio_start_s": 2.0, "audio_end_s": 1.0}, "audio_end_s: 1.0"),
+        ({"codec": Encoding(crf=60)}, "crf: 60"),
     ],
 )
 def test_bad_arguments(tmp_path: Path, change: dict, words: str) -> None:
     options = {"path": "a.mp4", "width": 16, "height": 16, "fps": 25, **change}
     with pytest.raises(ValueError, match=words):
         VideoWriter(tmp_path / options.pop("path"), **options)
+
+
+def test_sound_that_ends_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"end_s: 1.0 is not after start_s \(2.0\)"):
+        Sound(tmp_path / "a.mp4", 2.0, 1.0)
 
 
 def test_missing_folder(tmp_path: Path) -> None:
