@@ -18,7 +18,7 @@ from depth_engine.devices import choose_device, choose_dtype
 from depth_engine.models.loading import CheckpointFiles, load_model, resolve_checkpoint
 from depth_engine.models.resize import ModelSize, SizedFrames, fit_size
 from depth_engine.models.svd.codec import ChunkedDecoder, Codec, PatchCodec, load_codec, to_pixels
-from depth_engine.models.svd.denoise import WindowTask, denoise_window
+from depth_engine.models.svd.denoise import WindowTask, denoise_window, unet_input
 from depth_engine.models.svd.embed import Embedder, load_embedder
 from depth_engine.models.svd.noise import Noise, seeded_noise
 from depth_engine.models.svd.spec import CheckpointSpec
@@ -363,8 +363,7 @@ class DepthEngine:
         time_ids = torch.tensor([self.spec.added_time_ids], device=self.device)
 
         def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
-            parts = [condition, scaled] if self.spec.condition_first else [scaled, condition]
-            sample = torch.cat(parts, dim=1)[None].to(self.dtype)
+            sample = unet_input(scaled, condition, condition_first=self.spec.condition_first)[None].to(self.dtype)
             return self.unet(sample, c_noise[None], embedding[None].to(self.dtype), time_ids)[0]
 
         return network

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from depth2video.generators.controlnet import ControlledUNet, DepthControlNet, Residuals, control_pixels, run_controlled
 from depth_engine.models.loading import CheckpointFiles, load_model
 from depth_engine.models.svd.codec import VaeCodec, load_codec
-from depth_engine.models.svd.denoise import WindowTask, denoise_window
+from depth_engine.models.svd.denoise import WindowTask, denoise_window, unet_input
 from depth_engine.models.svd.embed import Embedder, load_embedder
 from depth_engine.models.svd.noise import seeded_noise
 from depth_engine.models.svd.spec import CHRONODEPTH
@@ -256,7 +256,8 @@ class _Guided:
         """Network output `[T, C, h, w]` float32."""
         step = int((self._levels - c_noise[0].cpu()).abs().argmin())
         scale = self._request.control_scale if self._on[step] else 0.0
-        sample = torch.cat([scaled.to(self._condition).expand(len(self._condition), *scaled.shape), self._condition], 2)
+        every = scaled.to(self._condition).expand(len(self._condition), *scaled.shape)
+        sample = unet_input(every, self._condition, condition_first=SVD_SPEC.condition_first)
         inputs = (sample, c_noise[:1].expand(len(sample)), self._embedding, self._time_ids)
         out = run_controlled(
             self._parts.unet, self._parts.controlnet, inputs, self._control, scale, self._parts.residuals

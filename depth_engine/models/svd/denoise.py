@@ -31,6 +31,14 @@ class Preconditioning(NamedTuple):
     c_in: Tensor
     c_noise: Tensor
 
+    def scale(self, noisy: Tensor) -> Tensor:
+        """What the network is given of noisy latents `[..., C, h, w]`, a noise level for each `...`."""
+        return self.c_in[..., None, None, None] * noisy
+
+    def denoise(self, noisy: Tensor, output: Tensor) -> Tensor:
+        """Denoised latents `[..., C, h, w]` by the network's output for them."""
+        return self.c_skip[..., None, None, None] * noisy + self.c_out[..., None, None, None] * output
+
 
 def precondition(sigma: Tensor) -> Preconditioning:
     """Scalings of SVD's v-parametrisation: denoised = c_skip x + c_out F(c_in x; c_noise).
@@ -40,6 +48,11 @@ def precondition(sigma: Tensor) -> Preconditioning:
     """
     spread = (sigma**2 + 1).sqrt()
     return Preconditioning(c_skip=1 / spread**2, c_out=-sigma / spread, c_in=1 / spread, c_noise=sigma.log() / 4)
+
+
+def unet_input(scaled: Tensor, condition: Tensor, *, condition_first: bool) -> Tensor:
+    """Scaled noisy latents and condition latents, both `[..., C, h, w]`, on the channels in a checkpoint's order."""
+    return torch.cat([condition, scaled] if condition_first else [scaled, condition], dim=-3)
 
 
 @dataclass(frozen=True)
@@ -185,9 +198,9 @@ def _sample(
         if before_step is not None:
             state = before_step(state, step, sigma)
         scalings = precondition(torch.tensor([sigma], dtype=torch.float32, device=state.device))
-        scaled = scalings.c_in * state
+        scaled = scalings.scale(state)
         if task.sampler == "reference":
             state = scaled
-        denoised = scalings.c_skip * state + scalings.c_out * velocity(scaled, scalings.c_noise).float()
+        denoised = scalings.denoise(state, velocity(scaled, scalings.c_noise).float())
         state = state + (state - denoised) / sigma * (next_sigma - sigma)
     return state

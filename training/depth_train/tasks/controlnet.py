@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from depth_engine.models.loading import resolve_checkpoint
 from depth_engine.models.svd.codec import VaeCodec, to_pixels
-from depth_engine.models.svd.denoise import precondition
+from depth_engine.models.svd.denoise import precondition, unet_input
 from depth_engine.models.svd.embed import Embedder
 from depth_train.checkpoints.folder import save_half, write_json
 from depth_train.config import Stage, TrainConfig
@@ -87,12 +87,12 @@ class ControlNetModel(TrainedModel):
             control: `[B, T, 3, H, W]` in [-1, 1].
         """
         scalings = precondition(sigma)
-        scaled = scalings.c_in[..., None, None, None] * noisy
-        sample = torch.cat([scaled, condition[:, None].expand_as(noisy)], dim=2)
+        first = condition[:, None].expand_as(noisy)
+        sample = unet_input(scalings.scale(noisy), first, condition_first=SVD_SPEC.condition_first)
         inputs = (sample, scalings.c_noise, embedding[:, None], ids)
         with torch.autocast(noisy.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             output = run_controlled(self.unet, cast(DepthControlNet, self.trained), inputs, control).float()
-        return scalings.c_skip[..., None, None, None] * noisy + scalings.c_out[..., None, None, None] * output
+        return scalings.denoise(noisy, output)
 
 
 def check_controlnet(config: TrainConfig, init: Path | None) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from depth_engine.models.loading import CheckpointFiles
 from depth_engine.models.svd.codec import Codec, PatchCodec
-from depth_engine.models.svd.denoise import precondition
+from depth_engine.models.svd.denoise import precondition, unet_input
 from depth_engine.models.svd.embed import Embedder
 from depth_engine.models.svd.spec import CheckpointSpec
 from depth_train.config import Stage, TrainConfig
@@ -70,13 +70,13 @@ class DepthModel(TrainedModel):
             condition = self.codec.encode_rgb(rgb.flatten(0, 1)).unflatten(0, (batch, frames))
             embedding = self.embedder(rgb.flatten(0, 1)).unflatten(0, (batch, frames)).to(rgb)
         scalings = precondition(sigma)
-        scaled = torch.cat([context, scalings.c_in[..., None, None, None] * noisy], dim=1)
+        scaled = torch.cat([context, scalings.scale(noisy)], dim=1)
         c_noise = torch.cat([sigma.new_full(context.shape[:2], self.spec.context_c_noise), scalings.c_noise], dim=1)
-        parts = [condition, scaled] if self.spec.condition_first else [scaled, condition]
+        sample = unet_input(scaled, condition, condition_first=self.spec.condition_first)
         time_ids = rgb.new_tensor(self.spec.added_time_ids).expand(batch, 3)
         with torch.autocast(rgb.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            output = self.trained(torch.cat(parts, dim=2), c_noise, embedding, time_ids).float()[:, context.shape[1] :]
-        return scalings.c_skip[..., None, None, None] * noisy + scalings.c_out[..., None, None, None] * output
+            output = self.trained(sample, c_noise, embedding, time_ids).float()[:, context.shape[1] :]
+        return scalings.denoise(noisy, output)
 
     def encode(self, depth: Tensor) -> Tensor:
         """Latents `[B, T, C, h, w]` of depth pixels `[B, T, H, W]` in [-1, 1]."""
