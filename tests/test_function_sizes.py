@@ -23,9 +23,6 @@ STILL_TOO_MANY = {
     "depth_engine/geometry/pose_estimation.py: _result",
     "depth_engine/geometry/pose_estimation.py: estimate_poses",
     "tests/straight_line.py: chronodepth",
-    "training/depth_train/scenes/models/lighting.py: _light_from_around",
-    "training/depth_train/scenes/models/tracing.py: look_up",
-    "training/depth_train/score.py: score_checkpoint",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from depth_train.scenes.procedural.clips import make_clips
-from depth_train.score import MAX_DEPTH_M, RUNS, score_checkpoint
+from depth_train.score import MAX_DEPTH_M, RUNS, HeldOut, score_checkpoint
 
 from depth_engine import DepthEngine, DepthVideo
 
@@ -16,7 +16,7 @@ from depth_engine import DepthEngine, DepthVideo
 def test_rows_of_the_bundled_checkpoint() -> None:
     engine = DepthEngine.from_pretrained("bundled", device="cpu")
     lines: list[str] = []
-    scores = score_checkpoint(engine, clips=1, frames=8, height=48, width=64, report=lines.append)
+    scores = score_checkpoint(engine, HeldOut(1, 8, 48, 64), report=lines.append)
     assert list(scores) == ["best constant", *RUNS]
     assert lines == ["clip 1/1"]
     assert all(0 < row.abs_rel < 2 and 0 < row.delta1 < 1 for row in scores.values())
@@ -30,7 +30,7 @@ def test_the_truth_itself_scores_best(monkeypatch: pytest.MonkeyPatch) -> None:
     disparity = 1 / np.minimum(clip.depth_m.numpy(), MAX_DEPTH_M)
     truth = DepthVideo(disparity / disparity.max(), "disparity", np.arange(6) / 24, Fraction(24))
     monkeypatch.setattr(DepthEngine, "estimate", lambda self, frames, **settings: truth)
-    row = score_checkpoint(engine, clips=1, frames=6, height=48, width=64, report=lambda line: None)["context windows"]
+    row = score_checkpoint(engine, HeldOut(1, 6, 48, 64), report=lambda line: None)["context windows"]
     assert row.abs_rel < 0.01 and row.delta1 > 0.99 and row.jitter < 0.01
 
 
@@ -43,9 +43,7 @@ def test_seams_are_where_the_checkpoints_windows_meet(monkeypatch: pytest.Monkey
     disparity[window:] *= 1.5
     stepped = DepthVideo(disparity / disparity.max(), "disparity", np.arange(frames) / 24, Fraction(24))
     monkeypatch.setattr(DepthEngine, "estimate", lambda self, frames, **settings: stepped)
-    row = score_checkpoint(engine, clips=1, frames=frames, height=48, width=64, report=lambda line: None)[
-        "context windows"
-    ]
+    row = score_checkpoint(engine, HeldOut(1, frames, 48, 64), report=lambda line: None)["context windows"]
     assert row.seam_mfc_m > 5 * row.mfc_m
 
 
@@ -54,8 +52,7 @@ def test_depth_kinds_and_other_steps_are_scored(svd_folder: Path) -> None:
     engine = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu", dtype="float32")
     runs = {"context windows": RUNS["context windows"]}
     rows = [
-        score_checkpoint(engine, runs, clips=1, frames=3, height=64, width=64, steps=steps, report=lambda line: None)
-        for steps in (1, 2)
+        score_checkpoint(engine, HeldOut(1, 3, 64, 64), runs, steps=steps, report=lambda line: None) for steps in (1, 2)
     ]
     errors = [row["context windows"].abs_rel for row in rows]
     assert all(0 < error < 2 for error in errors) and errors[0] != errors[1]
@@ -64,10 +61,11 @@ def test_depth_kinds_and_other_steps_are_scored(svd_folder: Path) -> None:
 def test_scenes_begin_at_the_seed_asked_for() -> None:
     engine = DepthEngine.from_pretrained("bundled", device="cpu")
     runs = {"single frames": RUNS["single frames"]}
-    options = {"frames": 2, "height": 48, "width": 64, "report": lambda line: None}
-    second, both = (
-        score_checkpoint(engine, runs, clips=clips, first_seed=first, **options)["best constant"].abs_rel
-        for clips, first in ((1, 6), (2, 5))
-    )
-    first = score_checkpoint(engine, runs, clips=1, first_seed=5, **options)["best constant"].abs_rel
+
+    def constant(clips: int, first: int) -> float:
+        scenes = HeldOut(clips, 2, 48, 64, first_seed=first)
+        return score_checkpoint(engine, scenes, runs, report=lambda line: None)["best constant"].abs_rel
+
+    second, both = (constant(clips, first) for clips, first in ((1, 6), (2, 5)))
+    first = constant(1, 5)
     assert both == pytest.approx((first + second) / 2)

@@ -18,7 +18,7 @@ from depth_train.config import Stage, TrainConfig
 from depth_train.loop.clock import Pace
 from depth_train.loop.finetune import train
 from depth_train.loop.watch import Show
-from depth_train.score import Score, score_checkpoint
+from depth_train.score import HeldOut, Score, score_checkpoint
 
 HEIGHT, WIDTH = 96, 160
 LONGEST = 5  # the paper's F_max
@@ -144,11 +144,8 @@ def ablations(
         settings = {"strategy": row.strategy, "steps": row.steps, "flow": False}  # the table is of networks
         scores = score_checkpoint(
             engine,
+            HeldOut(clips, frames, size.height, size.width),
             {row.label: settings},
-            clips=clips,
-            frames=frames,
-            height=size.height,
-            width=size.width,
             report=lambda line: None,
         )
         report(f"{row.label}: AbsRel {scores[row.label].abs_rel:.3f}")

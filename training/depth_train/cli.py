@@ -239,16 +239,12 @@ def score(
             print_footage_scores(engine, real)
         return
     with told(debug, 1):
-        from depth_train.score import score_checkpoint
+        from depth_train.score import HeldOut, score_checkpoint
 
         scores = score_checkpoint(
             engine,
-            clips=clips,
-            frames=frames,
-            height=height,
-            width=width,
+            HeldOut(clips, frames, height, width, first_seed),
             steps=steps,
-            first_seed=first_seed,
             report=lambda line: click.echo(f"\r{line}", nl=False, err=True),
         )
     click.echo("", err=True)

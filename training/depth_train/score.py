@@ -59,41 +59,52 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-def score_checkpoint(
-    engine: DepthEngine,
-    runs: Mapping[str, Mapping[str, Any]] | None = None,
-    *,
-    clips: int,
-    frames: int,
-    height: int,
-    width: int,
-    steps: int | None = None,
-    first_seed: int = 0,
-    report: Callable[[str], None],
-) -> dict[str, Score]:
-    """Score the checkpoint on held-out scenes, a seed each; training counts from a million.
+@dataclass(frozen=True)
+class HeldOut:
+    """Scenes that no training sees: a seed each; training counts from a million.
 
-    Args:
-        engine: Loaded checkpoint; what it gives, disparity or depth, is what is fitted.
-        runs: Settings of the engine by the name of the row; default: `RUNS`, what the checkpoint lacks left out.
+    Attributes:
         clips: Number of scenes.
         frames: Frames per clip.
         height: Picture height in pixels.
         width: Picture width in pixels.
-        steps: Denoising steps; default: the run's own, or the checkpoint's.
         first_seed: Of the scenes. Reported scores are from 0 up: to choose between checkpoints, take others.
+    """
+
+    clips: int
+    frames: int
+    height: int
+    width: int
+    first_seed: int = 0
+
+
+def score_checkpoint(
+    engine: DepthEngine,
+    scenes: HeldOut,
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    steps: int | None = None,
+    report: Callable[[str], None],
+) -> dict[str, Score]:
+    """Score the checkpoint on held-out scenes.
+
+    Args:
+        engine: Loaded checkpoint; what it gives, disparity or depth, is what is fitted.
+        scenes: Which.
+        runs: Settings of the engine by the name of the row; default: `RUNS`, what the checkpoint lacks left out.
+        steps: Denoising steps; default: the run's own, or the checkpoint's.
         report: Takes progress lines.
     """
     if runs is None:
         runs = {name: run for name, run in RUNS.items() if engine.spec.flow or run.get("flow") is not False}
-    windows = [*plan(frames, engine.spec.window, engine.spec.stride, "sliding")]
+    windows = [*plan(scenes.frames, engine.spec.window, engine.spec.stride, "sliding")]
     seams = [window.first_new - 1 for window in windows[1:]]  # places in the list of pairs
     gives_disparity = engine.spec.kind == "disparity"
     evaluate = evaluate_disparity if gives_disparity else evaluate_depth
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}
-    for number in range(clips):
-        clip = make_clips([first_seed + number], frames, height, width)[0]
+    for number in range(scenes.clips):
+        clip = make_clips([scenes.first_seed + number], scenes.frames, scenes.height, scenes.width)[0]
         depth_m = clip.depth_m.numpy()
         valid = np.isfinite(depth_m)
         truth = np.where(valid, depth_m, MAX_DEPTH_M + 1)
@@ -111,7 +122,7 @@ def score_checkpoint(
             errors_m = consistency_by_pair(aligned_m, K, poses, visible)
             mfc_m, seam_mfc_m = _mean(errors_m), _mean(errors_m[seams])
             rows[name].append(Score(scores.abs_rel, scores.delta1, jitter, mfc_m, seam_mfc_m))
-        report(f"clip {number + 1}/{clips}")
+        report(f"clip {number + 1}/{scenes.clips}")
     return {name: Score(*map(_mean, zip(*map(astuple, scores), strict=True))) for name, scores in rows.items()}
 
 

@@ -86,7 +86,7 @@ def render(
     along, origin = _rays(centre_x, centre_y, K, world_from_camera)
     hits = world.cast(origin, along)
     depth = np.where(hits.distance < FAR_M, hits.distance, np.inf).astype(np.float32)
-    around = _light_from_around(world, light, hits, along, depth, pixel, noise, rng, size)
+    around = _light_from_around(world, light, hits, along, depth.reshape(size), pixel, noise, rng)
 
     total = _shade(world, light, hits, along, around, pixel, noise)
     for _ in range(samples - 1):
@@ -107,19 +107,11 @@ def _rays(x: np.ndarray, y: np.ndarray, K: np.ndarray, pose: np.ndarray) -> tupl
 def _surface_at(world: World, hits: Hits, along: np.ndarray, pixel: np.float32, noise: np.ndarray) -> tuple:
     footprint = np.where(np.isfinite(hits.distance), hits.distance * pixel, 0).astype(np.float32)
     return look_up(
-        hits.primitive,
-        hits.u,
-        hits.v,
+        (hits.primitive, hits.u, hits.v),
         along,
         footprint,
-        world.corners,
-        world.uv,
-        world.normals,
-        world.surface,
-        world.table,
-        world.texel_density,
-        world.atlas,
-        world.levels,
+        (world.corners, world.uv, world.normals, world.surface),
+        (world.table, world.texel_density, world.atlas, world.levels),
         noise,
     )
 
@@ -133,12 +125,11 @@ def _light_from_around(
     pixel: np.float32,
     noise: np.ndarray,
     rng: np.random.Generator,
-    size: tuple[int, int],
 ) -> np.ndarray:
     """Mean radiance from the half space above each pixel's surface `[N, 3]`: sky where rays escape, else a bounce."""
     where = np.flatnonzero(np.isfinite(depth))
-    gathered = np.zeros((len(depth), 3), dtype=np.float32)
-    normals = np.zeros((len(depth), 3), dtype=np.float32)
+    gathered = np.zeros((depth.size, 3), dtype=np.float32)
+    normals = np.zeros((depth.size, 3), dtype=np.float32)
     if len(where):
         part = Hits(*(values[where] for values in (hits.primitive, hits.distance, hits.u, hits.v, hits.tint)))
         _, normal, position, _, _ = _surface_at(world, part, along[where], pixel, noise)
@@ -160,8 +151,8 @@ def _light_from_around(
             wall = row[:, :3] * (ambient + sun) * (0.25 + 0.75 * open_) + row[:, :3] * np.minimum(row[:, 5:6], 4.0)
             gathered[where] += np.where((bounced.primitive < 0)[:, None] | glass[:, None], sky, wall)
         gathered /= _AROUND
-    shape = (*size, 3)
-    near = np.where(np.isfinite(depth), depth, 0).astype(np.float32).reshape(size)
+    shape = (*depth.shape, 3)
+    near = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
     return smooth_over_surface(gathered.reshape(shape), normals.reshape(shape), near).reshape(-1, 3)
 
 

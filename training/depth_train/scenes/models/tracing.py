@@ -246,13 +246,16 @@ def _lets_through(primitive, u, v, uv, surface, table, atlas, levels):
 
 
 @njit(cache=True, fastmath=True)
-def look_up(
-    primitive, u, v, directions, footprint, corners, uv, normals, surface, table, density, atlas, levels, noise
-):
+def look_up(hits, directions, footprint, shapes, textures, noise):
     """Albedo `[N, 3]`, normal towards the viewer `[N, 3]`, position `[N, 3]`, gloss `[N]`, emission `[N]` of hits.
 
-    `footprint` `[N]` is the width of a pixel there, in metres; `noise` `[S, S, S]` dirties plain colours.
+    `hits` are primitive, u and v; `footprint` `[N]` is the width of a pixel there, in metres; `shapes` are corners, uv,
+    normals and surface of the primitives, `textures` are table, texel density, atlas and levels of the world; `noise`
+    `[S, S, S]` dirties plain colours.
     """
+    primitive, u, v = hits
+    corners, uv, normals, surface = shapes
+    table, density, atlas, levels = textures
     count = len(primitive)
     albedo = np.zeros((count, 3), dtype=np.float32)
     normal = np.zeros((count, 3), dtype=np.float32)
