@@ -123,7 +123,7 @@ def ablations(
         if target.is_dir() and not (target / "resume").exists():
             held = json.loads((target / "train_config.json").read_text())
             if held != json.loads(json.dumps(asdict(config))):
-                raise ValueError(f"output: {target} was trained with another seed or config; give another folder")
+                raise ValueError(f"--output: {target} was trained with another seed or config; give another folder")
             report(f"{name}: trained already")
             continue
         init = folder / "full" if name == "one-step" else None

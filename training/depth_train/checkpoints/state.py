@@ -107,7 +107,7 @@ def load_state(
             module.load_state_dict({key: divided_like(value, own.get(key, value)) for key, value in saved.items()})
         moments = load_file(folder / "optimizer.safetensors")
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"resume: {folder} holds no state of this run ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"--resume: {folder} holds no state of this run ({str(error).splitlines()[0]})") from error
     for name, optimizer in optimizers.items():
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         held: dict[int, dict[str, Tensor]] = {}

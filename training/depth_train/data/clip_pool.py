@@ -210,7 +210,7 @@ class ShapedPools:
 
 
 def _read_whole(dataset: DepthDataset, rng: torch.Generator) -> DepthClip:
-    """A clip drawn by lot; one that can't be read is told and left out, so that a single bad file ends no run."""
+    """A random clip; warns about one that can't be read and takes another, so that a single bad file ends no run."""
     for _ in range(_BAD_CLIPS):
         index = whole(rng, 0, len(dataset) - 1)
         try:
@@ -221,7 +221,7 @@ def _read_whole(dataset: DepthDataset, rng: torch.Generator) -> DepthClip:
 
 
 def check_sources(config: TrainConfig) -> None:
-    """Open the data sets of every stage, so that a wrong folder is told before weights load.
+    """Open the data sets of every stage, so that a wrong folder is named before weights load.
 
     Raises:
         ValueError: A source's folder does not hold what it should.

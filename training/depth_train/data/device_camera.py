@@ -192,7 +192,7 @@ class _Draws:
         return low + (high - low) * float(torch.rand((), generator=self._host))
 
     def some(self, name: str) -> Tensor:
-        """Indices of the clips that an effect touches: its share of them, rounded up or down by lot."""
+        """Indices of the clips that an effect touches: its share of them, rounded up or down at random."""
         count = math.floor(_SHARES[name] * self._batch + self.host_uniform(0, 1))
         return torch.randperm(self._batch, generator=self._rng, device=self._device)[:count]
 

@@ -89,7 +89,7 @@ def read_progress(folder: Path) -> Progress:
     try:
         return Progress(**json.loads((folder / STATE_FOLDER / "progress.json").read_text()))
     except (OSError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"resume: {folder / STATE_FOLDER} holds no state of this run ({error})") from error
+        raise ValueError(f"--resume: {folder / STATE_FOLDER} holds no state of this run ({error})") from error
 
 
 def check_same_config(config: TrainConfig, folder: Path) -> None:
@@ -99,11 +99,11 @@ def check_same_config(config: TrainConfig, folder: Path) -> None:
         ValueError: One line that says what is there instead.
     """
     if not (folder / STATE_FOLDER).is_dir():
-        raise ValueError(f"resume: {folder} holds no interrupted run")
+        raise ValueError(f"--resume: {folder} holds no interrupted run")
     # A field that the run was begun without has its default's effect.
     held = json.loads(json.dumps(asdict(TrainConfig()))) | json.loads((folder / "train_config.json").read_text())
     wanted = json.loads(json.dumps(asdict(config)))
     differing = [key for key in wanted if held[key] != wanted[key]]
     if differing:
         key = differing[0]
-        raise ValueError(f"resume: the run in {folder} had {key} {held[key]}, not {wanted[key]}")
+        raise ValueError(f"--resume: the run in {folder} had {key} {held[key]}, not {wanted[key]}")

@@ -34,7 +34,7 @@ from depth_train.tasks.depth import draw_sigma, noise_weight
 from depth_train.tasks.task import Part, StepDraw, Task, TrainedModel
 
 # SVD was trained at 3 to 30 frames a second. Clips are cut at strides, so no rate is truer than another: the ControlNet
-# shall take the motion from the control, whatever rate is asked for.
+# should take the motion from the control, whatever rate is asked for.
 _LEAST_FPS, _MOST_FPS = 4, 30
 _BLACK = -1.0  # control that says nothing: all is equally far
 
@@ -107,7 +107,7 @@ def check_controlnet(config: TrainConfig, init: Path | None) -> None:
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"config: base: {str(error).removeprefix('model: ')}") from error
     if init is not None and not any((folder / "config.json").is_file() for folder in (init, init / "controlnet")):
-        raise ValueError(f"init: {init} holds no ControlNet: config.json is missing")
+        raise ValueError(f"--init: {init} holds no ControlNet: config.json is missing")
 
 
 def start_controlnet(config: TrainConfig, init: Path | None, device: torch.device) -> ControlNetModel:
@@ -158,7 +158,7 @@ def take_over(controlnet: DepthControlNet, unet: ControlledUNet, init: Path) -> 
     try:
         controlnet.load_state_dict(held.state_dict())
     except RuntimeError as error:
-        raise ValueError(f"init: the ControlNet in {init} has another shape than the config's") from error
+        raise ValueError(f"--init: the ControlNet in {init} has another shape than the config's") from error
     for layer, count in zip(controlnet.controlnet_down_blocks, unet.times(residuals), strict=True):
         for parameter in layer.parameters():
             parameter.mul_(count)

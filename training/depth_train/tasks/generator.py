@@ -107,7 +107,7 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
             try:
                 getattr(network, part).load_state_dict(held)
             except RuntimeError as error:
-                raise ValueError(f"init: the {part} in {init} has another shape than the config's") from error
+                raise ValueError(f"--init: the {part} in {init} has another shape than the config's") from error
     network.to(device)
     convolve_time_in_2d(network)
     network.train().requires_grad_(True)

@@ -89,7 +89,7 @@ def _weights_of(init: Path, unet: DepthUNet) -> dict[str, torch.Tensor]:
     held = load_model(DepthUNet, folder, torch.float32, torch.device("cpu")).state_dict()
     wanted = unet.state_dict()
     if [(key, value.shape) for key, value in held.items()] != [(key, value.shape) for key, value in wanted.items()]:
-        raise ValueError(f"init: the UNet in {init} has another shape than the config's")
+        raise ValueError(f"--init: the UNet in {init} has another shape than the config's")
     return held
 
 

@@ -1,1 +1,1 @@
-"""Procedural scenes with exact depth: primitives drawn by lot and ray-cast."""
+"""Procedural scenes with exact depth: primitives drawn at random and ray-cast."""

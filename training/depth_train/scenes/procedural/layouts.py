@@ -1,4 +1,4 @@
-"""Whole procedural scenes: rooms and open places, their camera and their look, drawn by lot."""
+"""Whole procedural scenes: rooms and open places, their camera and their look, drawn at random."""
 
 from __future__ import annotations
 

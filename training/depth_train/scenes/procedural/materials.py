@@ -1,4 +1,4 @@
-"""Colours and materials of procedural scenes, drawn by lot."""
+"""Colours and materials of procedural scenes, drawn at random."""
 
 from __future__ import annotations
 
