@@ -65,6 +65,7 @@ def probe_images(
         codec=image_format,
         container="images",
         color_matrix="rgb",
+        color_primaries="bt709",
         sample_aspect=Fraction(1),
         stream=0,
         notes=notes,

@@ -25,6 +25,9 @@ _PROBE_TIMEOUT_S = 120
 
 _HDR_TRANSFERS = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 
+# ffmpeg's words for a colour tag that is not there.
+UNTAGGED = frozenset({"unknown", "unspecified", "reserved"})
+
 # ffmpeg plays these text formats as pictures of a terminal: a text file is not a clip.
 _TEXT_ART_CONTAINERS = {"tty", "bin", "xbin", "adf", "idf"}
 
@@ -74,6 +77,7 @@ class VideoInfo:
         codec: ffmpeg's codec name, or the image format of a sequence.
         container: ffmpeg's name of the container; `images` for a sequence.
         color_matrix: ffmpeg's name of the YUV matrix, `unknown` if untagged.
+        color_primaries: ffmpeg's name of the primaries, `unknown` if untagged.
         sample_aspect: Width / height of one pixel.
         stream: Which of the file's video streams is read, counted from 0.
         notes: What a user should know about how this source is read.
@@ -97,6 +101,7 @@ class VideoInfo:
     codec: str
     container: str
     color_matrix: str
+    color_primaries: str
     sample_aspect: Fraction
     stream: int
     notes: tuple[str, ...]
@@ -253,6 +258,8 @@ def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoIn
     if hdr:
         done = "tone-mapped to SDR" if has_tone_mapping() else "not tone-mapped: this ffmpeg has no zscale filter"
         notes.append(f"HDR ({hdr}) {done}")
+        if has_tone_mapping() and UNTAGGED & {color["space"], color["primaries"]}:
+            notes.append("its colour matrix or primaries are not tagged: taken as BT.2020")
     if bit_depth > 8:
         notes.append(f"{bit_depth}-bit reduced to 8-bit")
     if header.rotation_deg:
@@ -289,6 +296,7 @@ def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoIn
         codec=re.split(r"[ ,]", facts, maxsplit=1)[0],
         container=header.container,
         color_matrix=color["space"],
+        color_primaries=color["primaries"],
         sample_aspect=sample_aspect,
         stream=stream,
         notes=tuple(notes),

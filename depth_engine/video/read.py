@@ -24,6 +24,7 @@ from depth_engine.video.ffmpeg_process import (
     LOCAL_PROTOCOLS,
     LOG_OPTIONS,
     PASSTHROUGH,
+    ErrorLog,
     ask_for_all_streams,
     find_ffmpeg,
     has_common_clock,
@@ -32,7 +33,7 @@ from depth_engine.video.ffmpeg_process import (
 )
 from depth_engine.video.frame import Frame
 from depth_engine.video.image_sequence import probe_images, read_image
-from depth_engine.video.probe import DecodeError, VideoError, VideoInfo, has_tone_mapping, probe_file
+from depth_engine.video.probe import UNTAGGED, DecodeError, VideoError, VideoInfo, has_tone_mapping, probe_file
 from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.sequence_files import (
     IMAGE_SUFFIXES,
@@ -59,10 +60,14 @@ _TIME_TOLERANCE_S = 1e-6
 # What ffmpeg logs when data is missing or broken. It goes on after these, and may end with exit code 0.
 _DAMAGE = re.compile(
     r"partial file|File ended prematurely|Error submitting packet|Error while decoding stream|Invalid data found"
-    r"|Input/output error|Read error|error reading|Packet corrupt|Truncat|exceeds containing|error while decoding"
+    r"|Input/output error|Read error|error reading|Truncat|error while decoding"
     r"|not on whitelist|Error during demuxing|incomplete frame|Decoding error",
     re.IGNORECASE,
 )
+# What a demuxer suspects: nothing is wrong where the decoder gives every frame all the same.
+_SUSPICION = re.compile(r"Packet corrupt|exceeds containing")
+# A line about lost data comes at most so many frames before the gap that it leaves: they are still being decoded.
+_FRAMES_UNDER_WAY = 50
 _SHOWINFO_TIME_BASE = re.compile(r"config in time_base: (\d+)/(\d+)")
 _SHOWINFO_FRAME = re.compile(r"\bn: *\d+ pts: *(-?\d+|NOPTS) (?:.*?\bduration: *(\d+))?")
 _DECODED_FRAME = re.compile(r"^decoder -> .*?pts:(-?\d+)")
@@ -295,7 +300,7 @@ def _nearest_to_ticks(
 
 def _decode(info: VideoInfo, start_s: float, pixel_format: str) -> Iterator[tuple[float, np.ndarray]]:
     """`(time_s, pixels)` of the frames from about `start_s` on, times in seconds of the source."""
-    log = _DecodeLog()
+    log = _DecodeLog(float(1 / info.fps))
     command = _decode_command(info, start_s, pixel_format)
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
@@ -324,7 +329,7 @@ def _decode(info: VideoInfo, start_s: float, pixel_format: str) -> Iterator[tupl
         if size:
             raise _DamagedError(log.damage or "the data ends within a frame")
         if log.damage or code:
-            raise _DamagedError(log.damage or f"ffmpeg ended with code {code}")
+            raise _DamagedError(log.damage or log.errors.first(f"ffmpeg ended with code {code}"))
     finally:
         process.kill()
         process.wait()
@@ -347,11 +352,13 @@ def _read_into(pipe: IO[bytes], buffer: memoryview) -> int:
 def _decode_command(info: VideoInfo, start_s: float, pixel_format: str) -> list[str]:
     options: dict[str, str | float] = {
         "protocol_whitelist": LOCAL_PROTOCOLS,
-        # A cut-off packet decodes to a picture that is half grey: leave it out.
-        "fflags": "+discardcorrupt",
         # With a thread per frame, what stands in for lost data depends on the load: another picture each time.
         "thread_type": "slice",
     }
+    if info.container != "mpegts":
+        # A cut-off packet may decode to a picture that is half grey: leave it out. In MPEG-TS a packet is suspected
+        # where its counter jumps, and the decoder tells which frames are damaged.
+        options["fflags"] = "+discardcorrupt"
     # debug_ts: the decoder names the time of each frame, the only way to learn which one it calls corrupt.
     whole: list[str] = [*LOG_OPTIONS, "-debug_ts"]
     seek_s = start_s - 0.1  # a margin for rounding to the container's ticks
@@ -383,9 +390,18 @@ def _conversion(info: VideoInfo, pixel_format: str) -> list[str]:
     if info.is_hdr and has_tone_mapping():
         # Scene light relative to a 100 cd/m2 white, highlights rolled off in linear light with BT.709 primaries.
         linear = "zscale=transfer=linear:npl=100,format=gbrpf32le,zscale=primaries=bt709"
-        return [linear, "tonemap=hable:desat=0", "zscale=transfer=bt709:range=full:matrix=gbr,format=gbrp", size]
+        assumed = [
+            f"setparams={option}={value}"
+            for option, value, tag in (
+                ("colorspace", "bt2020nc", info.color_matrix),
+                ("color_primaries", "bt2020", info.color_primaries),
+            )
+            if tag in UNTAGGED
+        ]
+        sdr = "zscale=transfer=bt709:range=full:matrix=gbr,format=gbrp"
+        return [*assumed, linear, "tonemap=hable:desat=0", sdr, size]
     matrix = ""
-    if info.color_matrix in ("unknown", "unspecified", "reserved"):
+    if info.color_matrix in UNTAGGED:
         # Untagged: HD is BT.709, SD is BT.601, as players take it.
         is_hd = max(info.width, info.height) >= 1280 or min(info.width, info.height) > 576
         matrix = f":in_color_matrix={'bt709' if is_hd else 'bt601'}"
@@ -398,8 +414,17 @@ class _DecodeLog:
     Bounded: ffmpeg runs only a few frames ahead of the pipe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval_s: float) -> None:
+        """Begin.
+
+        Args:
+            interval_s: From one frame to the next, where ffmpeg does not say how long a frame lasts.
+        """
         self.damage: str | None = None
+        self.errors = ErrorLog()
+        self._interval_s = interval_s
+        self._suspicion: str | None = None
+        self._frames_since_suspicion = 0
         self._times_s: queue.SimpleQueue[float | None | _DamagedError] = queue.SimpleQueue()
         self._time_base = (1, 1)
         self._next_decoded_is_corrupt = False
@@ -434,18 +459,28 @@ class _DecodeLog:
             self._time_base = (int(time_base[1]), int(time_base[2]))
         elif frame := _SHOWINFO_FRAME.search(text):
             self._note_frame(frame[1], frame[2])
-        elif level in ("error", "fatal", "warning") and _DAMAGE.search(text):
-            self.damage = self.damage or text.strip()
+        elif level in ("error", "fatal", "warning"):
+            self.errors.note(level, text)
+            if _DAMAGE.search(text):
+                self.damage = self.damage or text.strip()
+            elif _SUSPICION.search(text):
+                self._suspicion = self._suspicion or text.strip()
+                self._frames_since_suspicion = 0
 
     def _note_frame(self, pts_text: str, duration_text: str | None) -> None:
         if pts_text == "NOPTS":
             self._times_s.put(None)
             return
         pts, duration = int(pts_text), int(duration_text or 0)
+        duration = duration or round(self._interval_s * self._time_base[1] / self._time_base[0])
+        self._frames_since_suspicion += 1
+        if self._frames_since_suspicion > _FRAMES_UNDER_WAY:
+            self._suspicion = None
         # A hole in time is no fault in itself, but after an error it is where the lost frames were.
-        lost = self.damage and self._end_pts is not None and pts > self._end_pts + duration / 2
+        why = self.damage or self._suspicion
+        lost = why and self._end_pts is not None and pts > self._end_pts + duration / 2
         if lost or pts in self._corrupt_pts:
-            self._times_s.put(_DamagedError(self.damage or "ffmpeg calls it corrupt"))
+            self._times_s.put(_DamagedError(why or self.errors.first("ffmpeg calls it corrupt")))
         else:
             self._times_s.put(pts * self._time_base[0] / self._time_base[1])
         self._end_pts = pts + duration if duration else None

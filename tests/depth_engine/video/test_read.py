@@ -194,6 +194,27 @@ def test_hdr_is_tone_mapped(folder: Path, transfer: str, name: str) -> None:
         assert grey[32, 0] > 140
 
 
+@pytest.mark.parametrize(
+    ("matrix", "primaries"), [("unknown", "unknown"), ("unknown", "bt2020"), ("bt2020nc", "unknown")]
+)
+def test_untagged_hdr_is_taken_as_bt2020(tmp_path: Path, matrix: str, primaries: str) -> None:
+    def clip_with(matrix: str, primaries: str) -> Path:
+        path = tmp_path / f"{matrix}-{primaries}.mkv"
+        params = f"setparams=color_trc=smpte2084:color_primaries={primaries}:colorspace={matrix}:range=tv"
+        run_ffmpeg(
+            *("-f", "lavfi", "-i", "testsrc2=s=64x32,format=yuv420p10le", "-frames:v", "1"),
+            *("-vf", params, "-c:v", "ffv1", path),
+        )
+        return path
+
+    path = clip_with(matrix, primaries)
+    if "not tone-mapped" in str(probe(path).notes):
+        pytest.skip("this ffmpeg has no zscale filter")
+    assert any("taken as BT.2020" in note for note in probe(path).notes)
+    (tagged,), (assumed,) = read_frames(clip_with("bt2020nc", "bt2020")), read_frames(path)
+    np.testing.assert_array_equal(assumed.rgb, tagged.rgb)
+
+
 @pytest.mark.parametrize("codec", ["png", "qtrle"])
 def test_alpha_is_dropped_with_a_note(folder: Path, codec: str) -> None:
     path = folder / f"{codec}.mov"
@@ -559,6 +580,58 @@ def test_real_footage_has_no_false_alarm(bikes_frames: list[np.ndarray]) -> None
     bunny = footage("bigbuckbunny.mp4")
     assert probe(bunny).audio_codecs == ("aac",)
     assert len(list(read_frames(bunny, start_s=3))) == 132 - 75
+
+
+PACKET = 188  # bytes of an MPEG transport stream's packets
+
+
+@pytest.fixture(scope="module")
+def transport_stream(folder: Path) -> tuple[bytearray, list[list[int]]]:
+    """50 frames, and for each the offsets of its packets."""
+    path = folder / "stream.ts"
+    make_clip(path, "-c:v", "libx264", "-g", "10", "-bf", "0", size="320x240", frames=50)
+    data = bytearray(path.read_bytes())
+    frames: list[list[int]] = []
+    for at in range(0, len(data), PACKET):
+        if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == 0x100:
+            if data[at + 1] & 0x40:
+                frames.append([])
+            frames[-1].append(at)
+    return data, frames
+
+
+@pytest.mark.parametrize("suspicion", ["counter", "flag"])
+def test_a_suspicion_of_the_demuxer_is_no_damage(
+    tmp_path: Path, transport_stream: tuple[bytearray, list[list[int]]], suspicion: str
+) -> None:
+    data, frames = bytearray(transport_stream[0]), transport_stream[1]
+    if suspicion == "flag":
+        data[frames[20][1] + 1] |= 0x80  # transport_error_indicator
+    for at in [at for frame in frames[20:] for at in frame] if suspicion == "counter" else []:
+        data[at + 3] = data[at + 3] & 0xF0 | (data[at + 3] + 5) & 0x0F  # continuity_counter
+    (tmp_path / "whole.ts").write_bytes(transport_stream[0])
+    (tmp_path / "suspected.ts").write_bytes(data)
+    pairs = zip(read_frames(tmp_path / "whole.ts"), read_frames(tmp_path / "suspected.ts"), strict=True)
+    assert sum(np.array_equal(one.rgb, other.rgb) for one, other in pairs) == 50
+
+
+@pytest.mark.parametrize("lost", [10, 20, 31])
+def test_a_frame_that_is_lost_is_the_one_told(
+    tmp_path: Path, transport_stream: tuple[bytearray, list[list[int]]], lost: int
+) -> None:
+    data, frames = transport_stream
+    (tmp_path / "lossy.ts").write_bytes(data[: frames[lost][0]] + data[frames[lost + 1][0] :])
+    assert len(read_until_damage(tmp_path / "lossy.ts")[0]) == lost
+
+
+def test_a_packet_that_is_lost_damages_its_frame(
+    tmp_path: Path, transport_stream: tuple[bytearray, list[list[int]]]
+) -> None:
+    data, frames = transport_stream
+    middle = frames[20][len(frames[20]) // 2]
+    (tmp_path / "lossy.ts").write_bytes(data[:middle] + data[middle + PACKET :])
+    delivered, error = read_until_damage(tmp_path / "lossy.ts")
+    assert len(delivered) == 20 and "error while decoding" in str(error)
 
 
 # No process is left behind.
