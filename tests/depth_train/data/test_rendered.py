@@ -51,6 +51,18 @@ def test_views_are_drawn_for_the_shape_that_is_asked_for(store: Path) -> None:
         assert [view.size for view in views._of_shape(size)] == [expected]
 
 
+def test_a_view_of_fewer_frames_is_played_forth_and_back(tmp_path: Path) -> None:
+    view = view_of(32, 48, frames=3)
+    view.world_from_camera[:, 0, 3] = [0.0, 1.0, 2.0]
+    write_view(tmp_path, view_name(0, 0, 3, (32, 48)), view)
+    views = RenderedViews(tmp_path, 5, images=False)
+    places = views.draw((32, 48), np.random.default_rng(0)).world_from_camera[:, 0, 3]
+    assert places.tolist() == [0, 1, 2, 1, 0]
+    assert RenderedViews(tmp_path, 2, images=False).draw((32, 48), np.random.default_rng(0)).rgb.shape[0] == 2
+    with pytest.raises(ValueError, match="no view of 6 frames"):
+        RenderedViews(tmp_path, 6, images=False)
+
+
 def test_clips_need_views_that_are_long_enough(store: Path) -> None:
     with pytest.raises(ValueError, match="no view of 4 frames"):
         RenderedViews(store, 4, images=False)

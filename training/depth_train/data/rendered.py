@@ -73,7 +73,8 @@ class RenderedViews:
         if not folder.is_dir():
             raise ValueError(f"rendered: no such folder: {folder}; `depth-train scenes -o {folder}` makes it")
         wanted = 1 if images else frames
-        self.views = [view for view in list_views(folder) if view.frames >= wanted]
+        # A clip that is shorter than wanted is played forth and back; a still is no clip.
+        self.views = [view for view in list_views(folder) if wanted == 1 or 2 * view.frames - 1 >= max(wanted, 3)]
         if not self.views:
             raise ValueError(f"rendered: no view of {wanted} frames in {folder}")
         self._frames = wanted
@@ -104,7 +105,8 @@ class RenderedViews:
 def cut_view(view: RenderedView, size: tuple[int, int], frames: int, rng: np.random.Generator) -> Cut:
     """Cut a part of the picture, shrink it to `size` and develop it.
 
-    Colours are averaged; depth takes the nearest pixel, so no depth between two things is made up.
+    Colours are averaged; depth takes the nearest pixel, so no depth between two things is made up. A view of fewer
+    frames than wanted is played forth and then back.
     """
     height, width = view.depth_m.shape[1:]
     fits = min(height / size[0], width / size[1])
@@ -113,20 +115,28 @@ def cut_view(view: RenderedView, size: tuple[int, int], frames: int, rng: np.ran
         min(whole, max(1, round(side * fits * share))) for whole, side in ((height, size[0]), (width, size[1]))
     )
     top, left = int(rng.integers(0, height - cut_h + 1)), int(rng.integers(0, width - cut_w + 1))
-    first = int(rng.integers(0, len(view.depth_m) - frames + 1))
-    light = view.radiance[first : first + frames, top : top + cut_h, left : left + cut_w].astype(np.float32)
+    played = forth_and_back(len(view.depth_m), frames)
+    first = int(rng.integers(0, len(played) - frames + 1))
+    taken = played[first : first + frames]
+    light = view.radiance[taken, top : top + cut_h, left : left + cut_w].astype(np.float32)
     how = cv2.INTER_AREA if cut_h >= size[0] else cv2.INTER_LINEAR
     light = np.stack([cv2.resize(frame, (size[1], size[0]), interpolation=how) for frame in light])
     rows = ((np.arange(size[0]) + 0.5) * cut_h / size[0]).astype(int) + top
     columns = ((np.arange(size[1]) + 0.5) * cut_w / size[1]).astype(int) + left
-    depth_m = view.depth_m[first : first + frames][:, rows][:, :, columns]
+    depth_m = view.depth_m[taken][:, rows][:, :, columns]
     picture = develop(light, depth_m, rng)
     # Pixels of the cut, as pixels of the picture that K belongs to.
     back = np.array([[cut_w / size[1], 0, left], [0, cut_h / size[0], top], [0, 0, 1]])
     return Cut(
-        torch.from_numpy(picture.rgb),
+        torch.tensor(picture.rgb),
         torch.from_numpy(np.ascontiguousarray(depth_m)),
         torch.from_numpy(picture.valid),
         torch.from_numpy(np.linalg.inv(back) @ view.K),
-        torch.from_numpy(view.world_from_camera[first : first + frames]),
+        torch.from_numpy(view.world_from_camera[taken]),
     )
+
+
+def forth_and_back(held: int, frames: int) -> list[int]:
+    """Indices of a view's `held` frames in the order of play: forth, and if that is fewer than `frames`, back again."""
+    forth = list(range(held))
+    return forth if held >= frames else forth + forth[-2::-1]
