@@ -15,6 +15,7 @@ Every target appears under its finished name only when it is whole. The same fra
 
 from __future__ import annotations
 
+import io
 import shutil
 from abc import ABC, abstractmethod
 from array import array
@@ -234,10 +235,11 @@ class _NpySink(DepthSink):
         self._file.write(self._header(0))
 
     def _header(self, frame_count: int) -> bytes:
-        # 128 bytes hold any shape: NumPy wants a multiple of 64, and the text below needs at most 110.
-        text = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': {(frame_count, *self._shape)}, }}"
-        body = text.ljust(128 - 10 - 1).encode("latin1") + b"\n"
-        return np.lib.format.magic(1, 0) + len(body).to_bytes(2, "little") + body
+        # numpy leaves room for the first axis to grow, so that every count gives a header of one size.
+        described = {"descr": self._dtype.str, "fortran_order": False, "shape": (frame_count, *self._shape)}
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, described)
+        return header.getvalue()
 
     def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
         with np.errstate(over="ignore"):
