@@ -1,6 +1,6 @@
 """The real SVD shapes, once, on a CPU: about 1.5 B parameters with random weights, one small window, peak memory.
 
-    python -m tests.benchmarks.full_size_svd [--frames 2] [--height 64] [--width 64]
+    python -m tests.benchmarks.full_size_svd [--frames 2] [--height 64] [--width 64] [--narrow]
 
 Proves that the per-frame UNet, the VAE codec and the sampler take the published configuration; says nothing of quality.
 """
@@ -53,6 +53,13 @@ VAE = {
 }
 
 
+def narrowed(config: dict) -> dict:
+    """The same layers at about a tenth of the width, as small as group normalisation over 32 groups allows."""
+    widths = tuple(max(32, round(width / 320) * 32) for width in config["block_out_channels"])
+    heads = {"num_attention_heads": tuple(width // 32 for width in widths)} if "num_attention_heads" in config else {}
+    return {**config, "block_out_channels": widths, **heads}
+
+
 def random_model(model_class: type, config: dict) -> torch.nn.Module:
     """A model with small random weights, in bfloat16 from the start so that memory holds it once."""
     with torch.device("meta"):
@@ -84,10 +91,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=2)
     parser.add_argument("--height", type=int, default=64)
     parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--narrow", action="store_true", help="a tenth of the width: tries this program alone")
     args = parser.parse_args()
 
     began = time.monotonic()
-    unet, vae = random_model(DepthUNet, UNET), random_model(AutoencoderKLTemporalDecoder, VAE)
+    size = narrowed if args.narrow else dict
+    unet, vae = random_model(DepthUNet, size(UNET)), random_model(AutoencoderKLTemporalDecoder, size(VAE))
     parameters = {name: sum(p.numel() for p in model.parameters()) for name, model in (("UNet", unet), ("VAE", vae))}
     for name, count in parameters.items():
         print(f"{name}: {count / 1e9:.3f} B parameters, {count * 2 / 2**30:.2f} GiB in bfloat16")
