@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -106,14 +105,13 @@ def run(
         from depth_train.loop.clock import Pace
         from depth_train.loop.finetune import train
         from depth_train.loop.plan import describe_config, describe_stages, describe_without_weights
-        from depth_train.loop.processes import check_divisible, check_shardable
+        from depth_train.loop.processes import check_shardable
         from depth_train.loop.sharding import asked_by_launcher
         from depth_train.loop.watch import Show
         from depth_train.tasks.catalogue import has_base, task_of
 
         if shard or asked_by_launcher():
             check_shardable(resolved)
-        check_divisible(resolved, int(os.environ.get("WORLD_SIZE", "1")))
         if dry_run:
             click.echo(describe_config(resolved))
             if resolved.task == "depth" and not has_base(resolved):

@@ -62,12 +62,12 @@ class Stage:
         until: Share of the run (0 to 1) at which this stage ends.
         height: Picture height in pixels.
         width: Picture width in pixels.
-        batch: Clips per step, over all processes.
+        batch: Clips per step in each process; several processes see as many times more.
         max_frames: Longest clip that a step sees; lengths are uniform from `min_frames`.
         min_frames: Shortest clip: 1 mixes single images in; `max_frames` makes the length fixed.
         clip_frames: Frames per clip held, from which steps cut with a stride.
-        pool: Clips held for reuse; the oldest are replaced.
-        fresh: Clips rendered or read anew each step, on average.
+        pool: Clips held for reuse in each process; the oldest are replaced.
+        fresh: Clips rendered or read anew for each step in each process, on average.
         objective: `diffusion` denoises latents at random noise levels; `one_step` predicts depth from zero in one call.
         trains: `spatial` trains the spatial layers, the temporal ones frozen; `temporal` the other way round; `all`
             both; `spatial_alone` leaves the temporal ones out, at less than half the cost of a picture: for a new UNet.

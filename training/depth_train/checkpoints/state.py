@@ -29,6 +29,7 @@ class Progress:
         skipped: Steps left out because the gradient was not finite.
         saved_step: Step of the checkpoint saved before.
         budget_minutes: The run's budget, if it has one.
+        processes: That trained together so far; 0: the run began before this was noted.
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class Progress:
     skipped: int = 0
     saved_step: int = 0
     budget_minutes: float | None = None
+    processes: int = 0
 
 
 class State(NamedTuple):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import os
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depth_engine.devices import yield_cores
 from depth_train.config import Source, Stage, TrainConfig
 from depth_train.data.datasets import DepthClip, DepthDataset, open_dataset
 from depth_train.data.draws import generator, uniform, whole
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 # Keys the draws of what is loaded apart from the draws of steps.
 _LOADING = 2**31 - 2
+# Files of so many clips are read at once, at the most.
+_MOST_READERS = 8
 # Clips in a row that may be unreadable before the data set is taken for broken.
 _BAD_CLIPS = 20
 
@@ -83,6 +88,7 @@ class ClipPool:
         self._first_seed = FIRST_TRAINING_SEED * (1 + seed)
         self._shares = list(itertools.accumulate(source.weight for source in sources))
         self._datasets = [None if source.name == "procedural" else _open(source, stage) for source in sources]
+        self._readers = ThreadPoolExecutor(count_readers(), "reader", initializer=yield_cores)
 
     def load(self, count: int) -> None:
         """Load `count` more clips."""
@@ -94,13 +100,10 @@ class ClipPool:
         rendered = [number for number in numbers if self._datasets[chosen[number]] is None]
         for first in range(0, len(rendered), 8):
             self._render(rendered[first : first + 8])
+        # Each clip is drawn by its own number and lies in a slot of its own: which is read first does not matter.
+        list(self._readers.map(lambda number: self._read(number, self._datasets[chosen[number]]), numbers))
         for number in numbers:
-            dataset, source = self._datasets[chosen[number]], self._sources[chosen[number]]
-            if isinstance(dataset, DepthDataset):
-                self._read(number, dataset)
-            elif dataset is not None:
-                self._develop(number, dataset)
-            self._moves[number % self.stage.pool] = source.gives == "clips"
+            self._moves[number % self.stage.pool] = self._sources[chosen[number]].gives == "clips"
         self.loaded += count
 
     def load_again(self, loaded: int) -> None:
@@ -150,7 +153,14 @@ class ClipPool:
         cameras = [world_from_pixel(K, poses) for K, poses in zip(clips.K, clips.world_from_camera, strict=True)]
         self._cameras[slots] = torch.stack(cameras).cpu()
 
-    def _read(self, number: int, dataset: DepthDataset) -> None:
+    def _read(self, number: int, dataset: DepthDataset | RenderedViews | None) -> None:
+        """Read a clip of a data set or of a store; a scene of the source without either is rendered elsewhere."""
+        if isinstance(dataset, DepthDataset):
+            self._read_clip(number, dataset)
+        elif dataset is not None:
+            self._develop(number, dataset)
+
+    def _read_clip(self, number: int, dataset: DepthDataset) -> None:
         rng = self._generator(number)
         uniform(rng)  # the source's
         clip = fit_clip(_read_whole(dataset, rng), self.stage.height, self.stage.width, rng)
@@ -176,15 +186,25 @@ class ShapedPools:
         seed: As for `ClipPool`.
         sources: As for `ClipPool`.
         device: As for `ClipPool`.
+        process: Which of the processes that train together this is: each loads clips that no other one does.
+        processes: How many there are.
     """
 
-    def __init__(self, stage: Stage, seed: int, sources: Sequence[Source], device: torch.device) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        seed: int,
+        sources: Sequence[Source],
+        device: torch.device,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         shapes = stage.shapes or ((stage.height, stage.width),)
         self.stage, self.loaded = stage, 0
-        share = max(1, stage.pool // len(shapes))
+        share, places = max(1, stage.pool // len(shapes)), len(shapes) * processes
         self.pools = [
-            ClipPool(replace(stage, height=height, width=width, pool=share), seed, sources, device, place, len(shapes))
-            for place, (height, width) in enumerate(shapes)
+            ClipPool(replace(stage, height=height, width=width, pool=share), seed, sources, device, place, places)
+            for place, (height, width) in enumerate(shapes, process * len(shapes))
         ]
 
     def load(self, count: int) -> None:
@@ -207,6 +227,12 @@ class ShapedPools:
         """How many of the clips loaded so far are this pool's."""
         place, count = self.pools.index(pool), len(self.pools)
         return (self.loaded - place + count - 1) // count
+
+
+def count_readers() -> int:
+    """Threads that read the files of clips in this process: the machine's cores, shared with those beside it."""
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MOST_READERS, (os.cpu_count() or 1) // beside))
 
 
 def _read_whole(dataset: DepthDataset, rng: torch.Generator) -> DepthClip:

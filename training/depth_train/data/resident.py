@@ -57,15 +57,18 @@ class ResidentViews:
         sources: Where they are; a view of a source of weight 2 is seen twice as often as one of weight 1.
         seed: Of the run.
         device: Where.
+        share: Which of each folder's packs are read: every process that trains has its own, unless there are fewer.
 
     Raises:
         ValueError: A folder holds no packs, or none of enough frames.
     """
 
-    def __init__(self, stage: Stage, sources: Sequence[Source], seed: int, device: torch.device) -> None:
+    def __init__(
+        self, stage: Stage, sources: Sequence[Source], seed: int, device: torch.device, share: slice = slice(None)
+    ) -> None:
         self.stage, self.loaded = stage, 0
         self._device = device
-        groups = [group for source in sources for group in _read_groups(packs_of(source), source.weight, device)]
+        groups = [group for source in sources for group in _read_groups(packs_of(source), source.weight, device, share)]
         self._clips = [group for group in groups if group.light.shape[1] > 1]
         # Steps of one frame see every frame of the clips, too.
         self._stills = [_frames_of(group) for group in groups]
@@ -190,15 +193,17 @@ def normalized_disparity(disparity: Tensor, valid: Tensor) -> Tensor:
     return scaled.masked_fill(~valid, -1)
 
 
-def _read_groups(root: Path, weight: float, device: torch.device) -> list[_Group]:
+def _read_groups(root: Path, weight: float, device: torch.device, share: slice) -> list[_Group]:
     """Views grouped by size and length."""
     packs = sorted(root.glob(f"*{SUFFIX}"))
+    packs = packs[share] or packs
     held: dict[tuple[int, ...], list[PackedView]] = {}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         if packs:
             parts = pool.map(read_pack, packs)
         else:
-            parts = ([view] for view in pool.map(code_view, [view.path for view in list_views(root)], chunksize=8))
+            paths = [view.path for view in list_views(root)]
+            parts = ([view] for view in pool.map(code_view, paths[share] or paths, chunksize=8))
         for views in parts:
             for view in views:
                 held.setdefault(view.disparity.shape, []).append(view)

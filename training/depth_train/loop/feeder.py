@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,7 +39,10 @@ class Drawn(NamedTuple):
 
 
 class Feeder:
-    """Makes the batches of one process, in its own thread, one ahead of the step that trains."""
+    """Makes the batches of one process, in its own thread, one ahead of the step that trains.
+
+    It loads the clips of its process alone; each other one loads its own.
+    """
 
     def __init__(
         self, task: Task[Any, Any], config: TrainConfig, device: torch.device, process: int, processes: int
@@ -66,11 +68,12 @@ class Feeder:
     def _new_pool(self, number: int) -> ShapedPools | ResidentViews:
         config, stage = self._config, self._config.stages[number]
         if not config.is_packed:
-            return ShapedPools(stage, config.seed, config.sources, self._device)
+            return ShapedPools(stage, config.seed, config.sources, self._device, self._process, self._processes)
         if self._pool is None or isinstance(self._pool, ShapedPools):
             from depth_train.data.resident import ResidentViews
 
-            return ResidentViews(stage, config.sources, config.seed, self._device)
+            share = slice(self._process, None, self._processes)
+            return ResidentViews(stage, config.sources, config.seed, self._device, share)
         self._pool.stage = stage
         return self._pool
 
@@ -85,8 +88,8 @@ class Feeder:
         draw = self._task.draw(stage, rng)
         shape_seed = int(torch.randint(2**31, (), generator=rng))
         shape = whole(rng, 0, len(stage.shapes) - 1) if stage.shapes else 0
-        count = parts_of(stage, self._processes)
-        share = stage.batch // self._processes // count
+        count = stage.accumulate
+        share = stage.batch // count
         if not isinstance(self._pool, ShapedPools) and stage.max_frames > 1:
             # As many frames a step, however long its clips are.
             share = min(share * stage.max_frames // draw.frames, max(share, _MOST_CLIPS))
@@ -102,8 +105,3 @@ class Feeder:
             shape_rng = torch.Generator().manual_seed(shape_seed)  # every part is cut to the same shape
             parts.append(Part(self._task.batch(clips, shape_rng, rngs), draw, stage, rngs))
         return Drawn(stage, number, parts, self._pool.loaded)
-
-
-def parts_of(stage: Stage, processes: int) -> int:
-    """Parts that each process's share of a batch is cut into: as small ones as in one process, or as can be."""
-    return math.gcd(stage.accumulate, stage.batch // processes)

@@ -17,7 +17,7 @@ from depth_train.loop import sharding
 from depth_train.loop.checkpointer import Checkpointer, check_same_config, read_progress
 from depth_train.loop.clock import Clock, Pace
 from depth_train.loop.feeder import Feeder
-from depth_train.loop.processes import check_divisible, check_shardable, describe_processes, start_accelerator
+from depth_train.loop.processes import check_shardable, describe_change, describe_processes, start_accelerator
 from depth_train.loop.schedule import rate_share, stage_at
 from depth_train.loop.trainer import Trainer
 from depth_train.loop.watch import Show, Watch
@@ -38,9 +38,10 @@ def train(
     """Train until the steps or the minutes are up, leaving a loadable checkpoint from time to time.
 
     A run that was killed goes on from its last checkpoint with `resume`: the draws depend on the step alone, so on the
-    same hardware the weights are those of an unbroken run (with a budget in minutes, up to the clock). SIGINT and
-    SIGTERM end the run after the step at hand, with a checkpoint; a second one ends it at once. Under
-    `torchrun` or `accelerate launch` every process trains its share of each batch.
+    same hardware, with as many processes, the weights are those of an unbroken run (with a budget in minutes, up to
+    the clock). SIGINT and SIGTERM end the run after the step at hand, with a checkpoint; a second one ends it at once.
+    Under `torchrun` or `accelerate launch` every process trains a batch of its own in each step, of clips that it alone
+    reads.
 
     Args:
         config: The run.
@@ -54,7 +55,7 @@ def train(
         show: Where the run tells how it goes; default: `Show()`.
 
     Raises:
-        ValueError: There is no interrupted run to resume, it had another config, or batch or model can't be divided.
+        ValueError: There is no interrupted run to resume, it had another config, or the model can't be divided.
         FloatingPointError: The run diverged.
         KeyboardInterrupt: A signal ended the run; its checkpoint is written.
     """
@@ -69,7 +70,6 @@ def train(
     accelerator.wait_for_everyone()
     if resume:
         check_same_config(config, folder)
-    check_divisible(config, processes)
     torch.set_flush_denormal(True)  # the running average makes denormals, and they are slow on a CPU
     torch.manual_seed(config.seed)
     task = task_of(config)
@@ -87,7 +87,10 @@ def train(
     now.budget_minutes = pace.budget_minutes or now.budget_minutes
     pace = replace(pace, budget_minutes=now.budget_minutes)
     if main and processes > 1:
-        show.report(describe_processes(processes, shard))
+        show.report(describe_processes(config, processes, shard))
+    if main and now.processes not in (0, processes):
+        show.report(describe_change(config, now.processes, processes))
+    now.processes = processes
     watch = Watch(
         config,
         accelerator.device,

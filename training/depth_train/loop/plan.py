@@ -101,7 +101,7 @@ def describe_stages(config: TrainConfig) -> str:
         whole, trained = count_parameters(model.trained, stage.trains)
         lines.append(
             f"stage {number + 1}: {stage.objective}, trains {trained / 1e6:.1f} of {whole / 1e6:.1f} M parameters, "
-            f"{stage.batch} clips of up to {stage.max_frames} frames at {stage.width}x{stage.height}; about "
+            f"{stage.batch} clips a process of up to {stage.max_frames} frames at {stage.width}x{stage.height}; about "
             f"{(weights + activations + pool) / 2**30:.1f} GiB ({weights / 2**30:.2f} weights and optimiser, "
             f"{activations / 2**30:.2f} activations, {pool / 2**30:.2f} pool of clips), and PyTorch itself"
         )

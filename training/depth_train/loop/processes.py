@@ -42,22 +42,26 @@ def check_shardable(config: TrainConfig) -> None:
         raise ValueError(f"{asked}: the small generator is not worth dividing; leave it out")
 
 
-def check_divisible(config: TrainConfig, processes: int) -> None:
-    """See that every process gets its share of each batch.
-
-    Raises:
-        ValueError: Names the stage.
-    """
-    for number, stage in enumerate(config.stages):
-        if stage.batch % processes:
-            raise ValueError(
-                f"config: stages[{number}]: batch: {stage.batch} can't be divided among {processes} processes"
-            )
-
-
-def describe_processes(count: int, sharded: bool) -> str:
-    """One line that says how several processes share the work."""
+def describe_processes(config: TrainConfig, count: int, sharded: bool) -> str:
+    """One line that says how several processes share the work, and how many clips they see together."""
     how = "the model divided among them" if sharded else "each with a copy of the model"
     if sharded and sharding.asked_by_launcher():
         how += " (all that is taken over from the launcher's FSDP setting)"
-    return f"{count} processes, {how}"
+    return f"{_processes(count)}, {how}; {_totals(config, count)} clips a step in all"
+
+
+def describe_change(config: TrainConfig, before: int, count: int) -> str:
+    """One line that says what a resumed run's other number of processes means."""
+    return (
+        f"--resume: this run had {_processes(before)} so far and has {count} now: {_totals(config, count)} clips a "
+        f"step in all instead of {_totals(config, before)}, at the same learning rate, and other clips from here on"
+    )
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''}"
+
+
+def _totals(config: TrainConfig, count: int) -> str:
+    """Clips a step over all processes, stage by stage."""
+    return ", then ".join(str(stage.batch * count) for stage in config.stages)
