@@ -22,8 +22,9 @@ import click
 import cv2
 import numpy as np
 import torch
+from depth_train.data.held_out import MAX_DEPTH_M
 from depth_train.scenes.procedural.clips import SceneClip, make_clips, render_view
-from depth_train.score import MAX_DEPTH_M, RUNS
+from depth_train.score import RUNS
 from novel_view.warp.edges import give_mixed_to_near, sharpen_borders
 from novel_view.warp.fill import fill_spatial
 from novel_view.warp.reproject import warp

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from depth_train.data.held_out import MAX_DEPTH_M, HeldOut
 from depth_train.scenes.procedural.clips import make_clips
-from depth_train.score import MAX_DEPTH_M, RUNS, HeldOut, score_checkpoint
+from depth_train.score import RUNS, score_checkpoint
 
 from depth_engine import DepthEngine, DepthVideo
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from depth_engine import DepthEngine
 from depth_train.config import Stage, TrainConfig
+from depth_train.data.held_out import HeldOut
 from depth_train.loop.clock import Pace
 from depth_train.loop.finetune import train
 from depth_train.loop.watch import Show
-from depth_train.score import HeldOut, Score, score_checkpoint
+from depth_train.score import Score, score_checkpoint
 
 HEIGHT, WIDTH = 96, 160
 LONGEST = 5  # the paper's F_max

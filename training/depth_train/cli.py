@@ -101,6 +101,7 @@ def run(
 
         where = choose_device(device)
         from depth_train.data.clip_pool import check_sources
+        from depth_train.data.held_out import judging_clips
         from depth_train.loop.checkpointer import check_same_config
         from depth_train.loop.clock import Pace
         from depth_train.loop.finetune import train
@@ -124,6 +125,7 @@ def run(
         if dry_run:
             click.echo(describe_stages(resolved))
         check_sources(resolved)
+        judging_clips(resolved)
         if dry_run:
             return
     with told(debug, 1):
@@ -173,10 +175,18 @@ main.add_command(
 
 @main.command()
 @click.argument("checkpoint", default="bundled")
-@click.option("--clips", type=click.IntRange(1), default=40, show_default=True, help="Held-out scenes.")
-@click.option("--frames", type=click.IntRange(2), default=24, show_default=True, help="Frames per scene.")
-@click.option("--height", type=click.IntRange(16), default=144, show_default=True, help="Picture height.")
-@click.option("--width", type=click.IntRange(16), default=256, show_default=True, help="Picture width.")
+@click.option("--clips", type=click.IntRange(1), default=40, show_default=True, help="Held-out clips.")
+@click.option("--frames", type=click.IntRange(2), default=24, show_default=True, help="Frames per clip.")
+@click.option("--height", type=click.IntRange(16), default=144, show_default=True, help="Picture height of scenes.")
+@click.option("--width", type=click.IntRange(16), default=256, show_default=True, help="Picture width of scenes.")
+@click.option(
+    "--dataset",
+    help="Score on a data set instead, pictures in its own size: hypersim, tartanair, vkitti2, mvs-synth, folder.",
+)
+@click.option("--root", type=click.Path(path_type=Path), help="With --dataset: its folder.")
+@click.option(
+    "--split", default="val", show_default=True, help="With --dataset: which of its splits; all takes everything."
+)
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps.  [default: the checkpoint's]")
 @click.option(
     "--first-seed",
@@ -201,6 +211,9 @@ def score(
     frames: int,
     height: int,
     width: int,
+    dataset: str | None,
+    root: Path | None,
+    split: str,
     steps: int | None,
     first_seed: int,
     footage: tuple[Path, ...],
@@ -211,11 +224,12 @@ def score(
 ) -> None:
     """Score a checkpoint on held-out scenes beside the best constant and its own single-frame run.
 
-    With --footage: on real clips, against sensor depth or a clip's own structure from motion, beside the best constant
-    and beside "lower in the picture is nearer".
+    With --dataset: on the held-out split of a data set. With --footage: on real clips, against sensor depth or a clip's
+    own structure from motion, beside the best constant and beside "lower in the picture is nearer".
     """
     with told(debug, 2):
         from depth_engine import DepthEngine
+        from depth_train.data.held_out import open_scored
 
         for path in footage:
             if not path.exists():
@@ -224,6 +238,9 @@ def score(
             raise ValueError(f"--store: no such folder: {store}; `depth-train scenes --held-out` makes one")
         if store is not None and footage:
             raise ValueError("--store and --footage exclude each other; leave one of them out")
+        if dataset is not None and (footage or store is not None):
+            raise ValueError("--dataset excludes --footage and --store; leave one of them out")
+        held_out = open_scored(dataset, root, split, frames, clips)
         engine = DepthEngine.from_pretrained(checkpoint)
         if store is not None and engine.spec.kind != "disparity":
             raise ValueError(f"--store: the checkpoint gives {engine.spec.kind}; those of disparity can be scored")
@@ -237,17 +254,21 @@ def score(
             print_footage_scores(engine, real)
         return
     with told(debug, 1):
-        from depth_train.score import HeldOut, score_checkpoint
+        from depth_train.data.held_out import HeldOut
+        from depth_train.score import score_checkpoint
 
         scores = score_checkpoint(
             engine,
-            HeldOut(clips, frames, height, width, first_seed),
+            held_out or HeldOut(clips, frames, height, width, first_seed),
             steps=steps,
             report=lambda line: click.echo(f"\r{line}", nl=False, err=True),
         )
     click.echo("", err=True)
+    of = f"scenes, {frames} frames of {width}x{height}"
+    if held_out is not None:
+        of = f"clips of {dataset} ({split}), {frames} frames"
     click.echo(
-        f"{clips} held-out scenes, {frames} frames of {width}x{height}; one scale and shift per clip in "
+        f"{held_out.clips if held_out else clips} held-out {of}; one scale and shift per clip in "
         f"{engine.spec.kind}, cap 80 m; {steps or engine.spec.steps} denoising steps"
     )
     click.echo(f"{'':<22}{'AbsRel':>8}{'delta1':>8}{'jitter':>8}{'MFC [m]':>9}{'at seams':>10}")

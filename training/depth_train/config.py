@@ -142,7 +142,9 @@ class TrainConfig:
         max_res: Longest side in pixels that the checkpoint recommends: measured with `depth-train score`.
         area_px: Number of pixels that it recommends in place of that; 0: none.
         keep_last: Earlier checkpoints kept beside the newest one.
-        validate_clips: Held-out scenes that each saved checkpoint is scored on, to keep the best; 0: none.
+        validate_clips: Held-out clips that each saved checkpoint is scored on, to keep the best; 0: none.
+        validate_on: Data sets that these are taken from; empty: the split `val` of each source whose split `train` the
+            run sees; where there is none, procedural scenes.
         stages: Parts of the run in order.
     """
 
@@ -192,6 +194,7 @@ class TrainConfig:
     area_px: int = 0
     keep_last: int = 0
     validate_clips: int = 0
+    validate_on: tuple[Source, ...] = ()
     stages: tuple[Stage, ...] = ()
 
     @property

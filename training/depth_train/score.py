@@ -1,4 +1,4 @@
-"""Held-out scores of a checkpoint on procedural scenes, against the best constant and its own single-frame run."""
+"""Held-out scores of a checkpoint, against the best constant and its own single-frame run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ from depth_engine.depth.metrics import (
     evaluate_disparity,
 )
 from depth_engine.models.svd.windows import plan
-from depth_train.scenes.procedural.clips import make_clips
-
-# The cap of the KITTI protocol (reference: DepthCrafter's and Video Depth Anything's evaluation code); sky is beyond
-# it.
-MAX_DEPTH_M = 80.0
+from depth_train.data.held_out import MAX_DEPTH_M, HeldOut, HeldOutClip, HeldOutSplit
 
 
 @dataclass(frozen=True)
@@ -59,34 +55,15 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Scenes that no training sees: a seed each; training counts from a million.
-
-    Attributes:
-        clips: Number of scenes.
-        frames: Frames per clip.
-        height: Picture height in pixels.
-        width: Picture width in pixels.
-        first_seed: Of the scenes. Reported scores are from 0 up: to choose between checkpoints, take others.
-    """
-
-    clips: int
-    frames: int
-    height: int
-    width: int
-    first_seed: int = 0
-
-
 def score_checkpoint(
     engine: DepthEngine,
-    scenes: HeldOut,
+    scenes: HeldOut | HeldOutSplit,
     runs: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     steps: int | None = None,
     report: Callable[[str], None],
 ) -> dict[str, Score]:
-    """Score the checkpoint on held-out scenes.
+    """Score the checkpoint on held-out clips.
 
     Args:
         engine: Loaded checkpoint; what it gives, disparity or depth, is what is fitted.
@@ -94,6 +71,9 @@ def score_checkpoint(
         runs: Settings of the engine by the name of the row; default: `RUNS`, what the checkpoint lacks left out.
         steps: Denoising steps; default: the run's own, or the checkpoint's.
         report: Takes progress lines.
+
+    Raises:
+        ValueError: No clip can be read.
     """
     if runs is None:
         runs = {name: run for name, run in RUNS.items() if engine.spec.flow or run.get("flow") is not False}
@@ -103,26 +83,25 @@ def score_checkpoint(
     evaluate = evaluate_disparity if gives_disparity else evaluate_depth
     chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
     rows: dict[str, list[Score]] = {name: [] for name in ("best constant", *runs)}
-    for number in range(scenes.clips):
-        clip = make_clips([scenes.first_seed + number], scenes.frames, scenes.height, scenes.width)[0]
-        depth_m = clip.depth_m.numpy()
-        valid = np.isfinite(depth_m)
-        truth = np.where(valid, depth_m, MAX_DEPTH_M + 1)
-        K, poses = clip.K.numpy(), clip.world_from_camera.numpy()
-        visible = visible_pairs(depth_m, K, poses)
+    number = 0
+    for number, clip in enumerate(scenes, 1):
+        truth, valid, K, poses = clip.capped_m, clip.known, clip.K, clip.world_from_camera
+        visible = visible_pairs(clip.depth_m, K, poses)
         rows["best constant"].append(_best_constant(truth))
         for name, settings in runs.items():
-            prediction = engine.estimate(clip.rgb.numpy(), shots=False, **{**settings, **chosen}).values
+            prediction = engine.estimate(clip.rgb, shots=False, **{**settings, **chosen}).values
             scores = evaluate(prediction, truth, valid, MAX_DEPTH_M)
             if gives_disparity:
                 aligned_m = depth_from_disparity(prediction, scores.scale, scores.shift, MAX_DEPTH_M)
             else:
                 aligned_m = np.clip(scores.scale * prediction + scores.shift, MIN_DEPTH_M, MAX_DEPTH_M)
-            jitter = _jitter(prediction if gives_disparity else 1 / aligned_m, depth_m)
+            jitter = _jitter(prediction if gives_disparity else 1 / aligned_m, clip)
             errors_m = consistency_by_pair(aligned_m, K, poses, visible)
             mfc_m, seam_mfc_m = _mean(errors_m), _mean(errors_m[seams])
             rows[name].append(Score(scores.abs_rel, scores.delta1, jitter, mfc_m, seam_mfc_m))
-        report(f"clip {number + 1}/{scenes.clips}")
+        report(f"clip {number}/{scenes.clips}")
+    if not number:
+        raise ValueError("no clip of the data set can be read")
     return {name: Score(*map(_mean, zip(*map(astuple, scores), strict=True))) for name, scores in rows.items()}
 
 
@@ -141,9 +120,10 @@ def _best_constant(truth: np.ndarray) -> Score:
     return Score(abs_rel(guess, depths), delta1(guess, depths), math.nan, math.nan, math.nan)
 
 
-def _jitter(prediction: np.ndarray, depth_m: np.ndarray) -> float:
-    disparity = 1 / depth_m  # sky -> 0
-    slope, offset = np.polyfit(prediction.ravel().astype(np.float64), disparity.ravel().astype(np.float64), 1)
-    error = slope * prediction + offset - disparity
-    low, high = np.quantile(disparity, [0.02, 0.98])
-    return float(np.abs(np.diff(error, axis=0)).mean() / max(high - low, 1e-9))
+def _jitter(prediction: np.ndarray, clip: HeldOutClip) -> float:
+    seen = clip.depth_m > 0  # sky, too, is known to be far
+    disparity = 1 / np.where(seen, clip.depth_m, np.inf)  # sky -> 0
+    slope, offset = np.polyfit(prediction[seen].astype(np.float64), disparity[seen].astype(np.float64), 1)
+    change = np.abs(np.diff(slope * prediction + offset - disparity, axis=0))[seen[1:] & seen[:-1]]
+    low, high = np.quantile(disparity[seen], [0.02, 0.98])
+    return _mean(change) / max(float(high - low), 1e-9)

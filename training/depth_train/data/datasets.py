@@ -81,7 +81,8 @@ class DatasetReader(ABC):
     name: str
     licence: str
     metric = True
-    splits: tuple[str, ...] = ("all",)
+    unit_m: float = 1.0  # depth's unit in metres; about, where `metric` is False
+    splits: tuple[str, ...] = ("all", "train", "val")
 
     @abstractmethod
     def sequences(self, root: Path, split: str) -> list[FrameSequence]:

@@ -34,17 +34,21 @@ class Folder(DatasetReader):
     """`[<sequence>/]{rgb/NAME.{png,jpg,...},depth/NAME.{npy,exr,png}}`: planar depth, metres, or millimetres as PNG.
 
     Frames are in the order of the last number in their names, or of the names where there are none. What is 0, negative
-    or nan is not known; inf is the sky. Cameras are not known.
+    or nan is not known; inf is the sky. Cameras are not known. Sequences in a folder `train`, `val` or `test` of the
+    root are those splits.
     """
 
     name = "folder"
     licence = "the user's own"
+    splits = ("all", "train", "val", "test")
 
     def sequences(self, root: Path, split: str) -> list[FrameSequence]:
         """List the folders that hold both."""
         found = []
         for depth_folder in sorted(path for path in root.rglob("depth") if path.is_dir()):
             folder = depth_folder.parent
+            if split != "all" and folder.relative_to(root).parts[:1] != (split,):
+                continue
             pictures = {path.stem: path for path in sorted(folder.glob("rgb/*")) if path.suffix.lower() in _PICTURES}
             depths = {path.stem: path for path in sorted(depth_folder.iterdir()) if path.suffix.lower() in _DEPTH}
             names = sorted(pictures.keys() & depths.keys(), key=_order)
@@ -54,7 +58,8 @@ class Folder(DatasetReader):
                     numbers = list(range(len(names)))
                 frames = tuple((pictures[name], depths[name]) for name in names)
                 found.append(FrameSequence(str(folder.relative_to(root)), frames, tuple(numbers)))
-        expect(self, found, "folders with rgb/NAME.png and depth/NAME.{npy,exr,png}", root)
+        where = "" if split == "all" else f"{split}/: "
+        expect(self, found, f"{where}folders with rgb/NAME.png and depth/NAME.{{npy,exr,png}}", root)
         return found
 
     def load(self, sequence: FrameSequence, index: int) -> LoadedFrame:

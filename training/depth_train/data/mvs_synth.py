@@ -23,18 +23,28 @@ from depth_train.data.datasets import (
 _STORED_FROM_RIGHT_HANDED = np.diag([1.0, -1.0, 1.0, 1.0])
 
 
+# The data set has no split of its own: its last twelve drives of 120.
+_FIRST_HELD_OUT = 108
+
+
 class MvsSynth(DatasetReader):
-    """`GTAV_{540,720,1080}/0000/{images/0000.png,depths/0000.exr,poses/0000.json}`; the root or one of the sizes."""
+    """`GTAV_{540,720,1080}/0000/{images/0000.png,depths/0000.exr,poses/0000.json}`; the root or one of the sizes.
+
+    `val` are the drives from 0108 on, `train` those before.
+    """
 
     name = "mvs-synth"
     licence = "non-commercial"
     metric = False
+    unit_m = 0.1
 
     def sequences(self, root: Path, split: str) -> list[FrameSequence]:
         """List one sequence per numbered folder."""
         found = []
         for poses in sorted([*root.glob("[0-9]*/poses"), *root.glob("GTAV_*/[0-9]*/poses")]):
             folder = poses.parent
+            if split != "all" and (int(folder.name) >= _FIRST_HELD_OUT) != (split == "val"):
+                continue
             frames, numbers = [], []
             for pose in sorted(poses.glob("[0-9]*.json")):
                 rgb, depth = folder / "images" / f"{pose.stem}.png", folder / "depths" / f"{pose.stem}.exr"
@@ -43,7 +53,7 @@ class MvsSynth(DatasetReader):
                     numbers.append(int(pose.stem))
             if frames:
                 found.append(FrameSequence(str(folder.relative_to(root)), tuple(frames), tuple(numbers)))
-        expect(self, found, "0000/{images/*.png,depths/*.exr,poses/*.json}", root)
+        expect(self, found, f"0000/{{images/*.png,depths/*.exr,poses/*.json}} of split {split}", root)
         return found
 
     def load(self, sequence: FrameSequence, index: int) -> LoadedFrame:

@@ -24,20 +24,50 @@ _SKY_M = 5000.0
 # NED (x forward, y right, z down) -> OpenCV (x right, y down, z forward), as a permutation of axes.
 _OPENCV_FROM_NED = np.eye(4)[[1, 2, 0, 3]]
 
+# The data set has no split of its own; these flights are the ones that the field holds out (since DROID-SLAM,
+# arXiv 2108.10869).
+_HELD_OUT = frozenset(
+    f"{environment}/{flight}"
+    for environment, flights in {
+        "abandonedfactory": "Easy/P011 Hard/P011",
+        "abandonedfactory_night": "Easy/P013 Hard/P014",
+        "amusement": "Easy/P008 Hard/P007",
+        "carwelding": "Easy/P007",
+        "endofworld": "Easy/P009",
+        "gascola": "Easy/P008 Hard/P009",
+        "hospital": "Easy/P036 Hard/P049",
+        "japanesealley": "Easy/P007 Hard/P005",
+        "neighborhood": "Easy/P021 Hard/P017",
+        "ocean": "Easy/P013 Hard/P009",
+        "office": "Hard/P007",
+        "office2": "Easy/P011 Hard/P010",
+        "oldtown": "Easy/P007 Hard/P008",
+        "seasidetown": "Easy/P009",
+        "seasonsforest": "Easy/P011 Hard/P006",
+        "seasonsforest_winter": "Easy/P009 Hard/P018",
+        "soulcity": "Easy/P012 Hard/P009",
+        "westerndesert": "Easy/P013 Hard/P007",
+    }.items()
+    for flight in flights.split()
+)
+
 
 class TartanAir(DatasetReader):
-    """`<env>/{Easy,Hard}/P000/{image_left,depth_left,pose_left.txt}`; archives add a second `<env>` folder."""
+    """`<env>/{Easy,Hard}/P000/{image_left,depth_left,pose_left.txt}`; archives add a second `<env>` folder.
+
+    `val` are the 32 flights that the field holds out, `train` the others.
+    """
 
     name = "tartanair"
     licence = "CC BY 4.0"
-    splits = ("all", "easy", "hard")
+    splits = ("all", "easy", "hard", "train", "val")
 
     def sequences(self, root: Path, split: str) -> list[FrameSequence]:
         """List flights with pictures, depth and poses."""
         found = []
         for poses in sorted(root.rglob("pose_left.txt")):
             folder = poses.parent
-            if split != "all" and folder.parent.name.lower() != split:
+            if not _is_in(folder, split):
                 continue
             try:
                 matrices = _read_poses(poses)
@@ -53,7 +83,12 @@ class TartanAir(DatasetReader):
                     numbers.append(index)
             if frames:
                 found.append(FrameSequence(str(folder.relative_to(root)), tuple(frames), tuple(numbers)))
-        expect(self, found, "<env>/{Easy,Hard}/P000 with image_left/, depth_left/ and pose_left.txt", root)
+        expect(
+            self,
+            found,
+            f"<env>/{{Easy,Hard}}/P000 of split {split} with image_left/, depth_left/ and pose_left.txt",
+            root,
+        )
         return found
 
     def load(self, sequence: FrameSequence, index: int) -> LoadedFrame:
@@ -67,6 +102,13 @@ class TartanAir(DatasetReader):
         # A field of view of 90 degrees: half a width of focal length (320 px at 640x480).
         K = pinhole(width / 2, width / 2, width / 2, height / 2)
         return LoadedFrame(rgb, depth_m, valid, K, pose)
+
+
+def _is_in(flight: Path, split: str) -> bool:
+    """Whether a flight, `<env>/Easy/P000`, belongs to a split."""
+    if split in ("train", "val"):
+        return ("/".join(flight.parts[-3:]) in _HELD_OUT) == (split == "val")
+    return split in ("all", flight.parent.name.lower())
 
 
 def _read_poses(path: Path) -> np.ndarray:

@@ -18,11 +18,16 @@ from depth_train.data.datasets import (
     reading,
 )
 
+# The data set has no split of its own; ChronoDepth trains on four of its five scenes, this one held out here.
+_HELD_OUT = "Scene06"
 _SKY_CM = 65500  # sky is 65535; published readers drop from 655 m on
 
 
 class VirtualKitti2(DatasetReader):
-    """`SceneXX/<variation>/{frames/{rgb,depth}/Camera_{0,1},intrinsic.txt,extrinsic.txt}`."""
+    """`SceneXX/<variation>/{frames/{rgb,depth}/Camera_{0,1},intrinsic.txt,extrinsic.txt}`.
+
+    `val` is Scene06 in all its variations, `train` the other four scenes.
+    """
 
     name = "vkitti2"
     licence = "CC BY-NC-SA 3.0"
@@ -32,6 +37,8 @@ class VirtualKitti2(DatasetReader):
         found = []
         for depth_folder in sorted(root.glob("Scene*/*/frames/depth/Camera_*")):
             variation, camera = depth_folder.parents[2], int(depth_folder.name.removeprefix("Camera_"))
+            if split != "all" and (variation.parent.name == _HELD_OUT) != (split == "val"):
+                continue
             try:
                 intrinsics = _read_table(variation / "intrinsic.txt", 4)
                 extrinsics = _read_table(variation / "extrinsic.txt", 16)
@@ -49,7 +56,10 @@ class VirtualKitti2(DatasetReader):
                 name = f"{variation.relative_to(root)}/{depth_folder.name}"
                 found.append(FrameSequence(name, tuple(frames), tuple(numbers)))
         expect(
-            self, found, "SceneXX/<variation>/frames/{rgb,depth}/Camera_0 with intrinsic.txt and extrinsic.txt", root
+            self,
+            found,
+            f"SceneXX/<variation>/frames/{{rgb,depth}}/Camera_0 of split {split} with intrinsic.txt and extrinsic.txt",
+            root,
         )
         return found
 

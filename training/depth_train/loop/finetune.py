@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from depth_train.checkpoints.folder import recover
 from depth_train.checkpoints.state import STATE_FOLDER, Progress
 from depth_train.config import TrainConfig
+from depth_train.data.held_out import describe_judging
 from depth_train.loop import sharding
 from depth_train.loop.checkpointer import Checkpointer, check_same_config, read_progress
 from depth_train.loop.clock import Clock, Pace
@@ -91,6 +92,8 @@ def train(
     if main and now.processes not in (0, processes):
         show.report(describe_change(config, now.processes, processes))
     now.processes = processes
+    if main and config.validate_clips and task.validates:
+        show.report(describe_judging(config))
     watch = Watch(
         config,
         accelerator.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,14 +15,10 @@ from tqdm import tqdm
 
 from depth_train.checkpoints.state import Progress
 from depth_train.config import Stage, TrainConfig
+from depth_train.data.held_out import MAX_DEPTH_M, describe_judging, judging_clips
 from depth_train.loop.trainer import Stepped
-from depth_train.scenes.procedural.clips import make_clips
-from depth_train.score import MAX_DEPTH_M
 
 _EVERY = 50  # steps between lines and points of the curves
-_FRAMES = 8  # of a validation clip
-# Of the validation scenes: those from 0 up, on which `depth-train score` reports, must choose nothing.
-_FIRST_SEED = 1000
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ class Watch:
         self._losses: list[float] = []
         self._waited_s, self._minutes = 0.0, began.minutes if began else 0.0
         self._show_rest: Callable[[], None] | None = None  # steps since the last line
+        self._judged_by = judging_clips(config) if enabled else []
         self._writer: Any = None
         if show.log_folder is not None and enabled:
             from torch.utils.tensorboard import SummaryWriter
@@ -120,17 +118,16 @@ class Watch:
         device = "cpu" if self._device.type == "cpu" else str(self._device)
         engine = DepthEngine.from_pretrained(folder, device=device)
         evaluate = evaluate_disparity if engine.spec.kind == "disparity" else evaluate_depth
-        stage = self.config.stages[-1]
         scores, panels = [], []
-        for number in range(self.config.validate_clips):
-            clip = make_clips([_FIRST_SEED + number], _FRAMES, stage.height, stage.width)[0]
-            truth_m = clip.depth_m.numpy()
-            valid = np.isfinite(truth_m)
+        for clip in itertools.chain.from_iterable(self._judged_by):
             # Of the network alone, which is what is trained; optical flow also needs more than a bare checkout has.
-            values = engine.estimate(clip.rgb.numpy(), shots=False, flow=False).values
-            scores.append(evaluate(values, np.where(valid, truth_m, MAX_DEPTH_M + 1), valid, MAX_DEPTH_M).abs_rel)
-            near = 1 / truth_m[-1] if engine.spec.kind == "disparity" else np.minimum(truth_m[-1], MAX_DEPTH_M)
-            panels.append(np.concatenate([clip.rgb[-1].numpy(), _grey(near), _grey(values[-1])], axis=1))
+            values = engine.estimate(clip.rgb, shots=False, flow=False).values
+            scores.append(evaluate(values, clip.capped_m, clip.known, MAX_DEPTH_M).abs_rel)
+            depth_m = np.where(clip.known[-1], clip.depth_m[-1], np.inf)
+            near = 1 / depth_m if engine.spec.kind == "disparity" else np.minimum(depth_m, MAX_DEPTH_M)
+            panels.append(np.concatenate([clip.rgb[-1], _grey(near), _grey(values[-1])], axis=1))
+        if not scores:
+            raise ValueError(f"{describe_judging(self.config)}: none of them can be read")
         mean = float(np.mean(scores))
         if self._writer is not None:
             self._writer.add_scalar("held-out AbsRel", mean, step)
