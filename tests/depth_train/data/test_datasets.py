@@ -312,6 +312,16 @@ def damage_tartanair_truth(root: Path) -> None:
     np.save(root / "office/Easy/P001/depth_left/000002_left_depth.npy", np.full((HEIGHT, WIDTH), np.nan))
 
 
+def damage_tartanair_size(root: Path) -> None:
+    np.save(root / "office/Easy/P001/depth_left/000002_left_depth.npy", depth_of(2)[:, :-3])
+
+
+def damage_tartanair_pose(root: Path) -> None:
+    path = root / "office/Easy/P001/pose_left.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], "nan nan nan 0 0 0 1", *lines[3:]]))
+
+
 def damage_tartanair_picture(root: Path) -> None:
     flat = np.full((HEIGHT, WIDTH, 3), 7, dtype=np.uint8)
     Image.fromarray(flat).save(root / "office/Easy/P001/image_left/000002_left.png")
@@ -324,6 +334,11 @@ def damage_vkitti2(root: Path) -> None:
 
 def damage_mvs_synth(root: Path) -> None:
     next(root.rglob("poses/*2.json")).write_text("null")
+
+
+def damage_mvs_synth_lens(root: Path) -> None:
+    path = next(root.rglob("poses/*2.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "f_x": float("nan")}))
 
 
 def damage_mvs_synth_depth(root: Path) -> None:
@@ -343,6 +358,9 @@ DAMAGES = [
     ("tartanair", damage_tartanair_archive, 1),
     ("tartanair", damage_tartanair_truth, 1),
     ("tartanair", damage_tartanair_picture, 1),
+    ("tartanair", damage_tartanair_size, 1),
+    ("tartanair", damage_tartanair_pose, 1),
+    ("mvs-synth", damage_mvs_synth_lens, 1),
     ("vkitti2", damage_vkitti2, 1),
     ("mvs-synth", damage_mvs_synth, 1),
     ("mvs-synth", damage_mvs_synth_depth, 1),
@@ -379,6 +397,19 @@ def test_a_damaged_list_of_poses_loses_its_own_sequence_alone(tmp_path: Path) ->
         (other / "pose_left.txt").write_text(text)
         with pytest.warns(UserWarning, match="P002"):
             assert len(open_dataset("tartanair", tmp_path).sequences) == 1
+
+
+def test_frames_without_a_pose_are_told(tmp_path: Path) -> None:
+    write_tartanair(tmp_path / "t")
+    path = tmp_path / "t/office/Easy/P001/pose_left.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[:3]))
+    with pytest.warns(UserWarning, match=r"pose_left\.txt: 3 poses for 5 pictures"):
+        assert len(open_dataset("tartanair", tmp_path / "t")) == 3
+    write_vkitti2(tmp_path / "v")
+    path = tmp_path / "v/Scene01/fog/extrinsic.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[:-4]))  # two cameras a frame
+    with pytest.warns(UserWarning, match="2 frames without a camera"):
+        assert len(open_dataset("vkitti2", tmp_path / "v")) == 3
 
 
 def test_a_focal_length_that_wobbles_is_no_zoom(tmp_path: Path) -> None:

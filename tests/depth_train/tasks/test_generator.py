@@ -14,7 +14,10 @@ from depth_train.data.draws import generator
 from depth_train.loop.clock import Pace
 from depth_train.loop.finetune import train
 from depth_train.loop.watch import Show
+from depth_train.scenes.models.store import view_name, write_view
 from depth_train.tasks.generator import batch_generator, draw_generator, recolor, true_flow
+
+from tests.depth_train.data.test_rendered import view_of
 
 CPU = torch.device("cpu")
 QUIET = Show(lambda line: None)
@@ -123,6 +126,22 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     train(config, tmp_path / "parts", resume=True, show=QUIET)
     whole, parts = (load_small(tmp_path / name, device=CPU)._network.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_preset_of_real_scenes_differs_in_what_it_sees_and_trains_on_it(tmp_path: Path) -> None:
+    preset, plain = load_config("real-generator"), load_config("bundled-generator")
+    assert [(source.name, source.weight) for source in preset.sources] == [("rendered", 2), ("procedural", 1)]
+    same = replace(preset, sources=plain.sources, stages=plain.stages, seed=plain.seed, precision=plain.precision)
+    assert same == plain
+    (tmp_path / "store").mkdir()
+    for number in range(3):
+        write_view(tmp_path / "store", view_name(number, 0, 4, (48, 64)), view_of(48, 64, frames=4))
+    rendered, procedural = preset.sources
+    sources = (replace(rendered, root=str(tmp_path / "store")), procedural)
+    small = ("channels", "attention", "heads", "control_channels", "window", "stride", "steps", "warmup", "stages")
+    config = replace(preset, sources=sources, **{name: getattr(CONFIG, name) for name in small})
+    train(config, tmp_path / "model", show=QUIET)
+    assert load_small(tmp_path / "model", device=CPU)._network is not None
 
 
 def test_presets_of_another_task_are_checked(tmp_path: Path) -> None:

@@ -171,12 +171,19 @@ class DepthDataset:
         """Read one frame and see that there is something to learn from.
 
         Raises:
-            ValueError: A file is damaged, no depth is known, or picture or depth is the same everywhere; it names the
-                frame.
+            ValueError: A file is damaged, picture and depth differ in size, the camera is not finite, no depth is
+                known, or picture or depth is the same everywhere; it names the frame.
         """
         name = frame_name(sequence, place)
         with reading(f"{self.reader.name}: {name}"):
             frame = self.reader.load(sequence, place)
+        if frame.rgb.shape[:2] != frame.depth_m.shape:
+            (height, width), (rows, columns) = frame.rgb.shape[:2], frame.depth_m.shape
+            sizes = f"the picture is {width}x{height}, its depth {columns}x{rows}"
+            raise ValueError(f"{self.reader.name}: {name}: {sizes}")
+        camera = np.isfinite(np.concatenate([frame.K.ravel(), frame.world_from_camera.ravel()]))
+        if camera.any() and not camera.all():  # nan alone: cameras are not known
+            raise ValueError(f"{self.reader.name}: {name}: the camera is not finite")
         known = frame.depth_m[frame.valid]
         if known.size == 0:
             raise ValueError(f"{self.reader.name}: {name}: no depth is known")

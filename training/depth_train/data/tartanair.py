@@ -74,6 +74,9 @@ class TartanAir(DatasetReader):
             except ValueError as error:
                 warnings.warn(f"{error}; its flight is left out", stacklevel=2)
                 continue
+            if (pictures := len(list(folder.glob("image_left/*_left.png")))) > len(matrices):
+                told = f"{len(matrices)} poses for {pictures} pictures; those without one are left out"
+                warnings.warn(f"tartanair: {poses}: {told}", stacklevel=2)
             frames, numbers = [], []
             for index, pose in enumerate(matrices):
                 rgb = folder / "image_left" / f"{index:06d}_left.png"

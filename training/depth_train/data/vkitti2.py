@@ -45,13 +45,18 @@ class VirtualKitti2(DatasetReader):
             except ValueError as error:
                 warnings.warn(f"{error}; {depth_folder} is left out", stacklevel=2)
                 continue
-            frames, numbers = [], []
+            frames, numbers, without_camera = [], [], 0
             for depth in sorted(depth_folder.glob("depth_*.png")):
                 number = int(depth.stem.removeprefix("depth_"))
                 rgb = variation / "frames" / "rgb" / depth_folder.name / f"rgb_{number:05d}.jpg"
-                if rgb.is_file() and (number, camera) in intrinsics and (number, camera) in extrinsics:
+                if (number, camera) not in intrinsics or (number, camera) not in extrinsics:
+                    without_camera += 1
+                elif rgb.is_file():
                     frames.append((rgb, depth, intrinsics[number, camera], extrinsics[number, camera]))
                     numbers.append(number)
+            if without_camera:
+                told = f"{without_camera} frames without a camera in intrinsic.txt and extrinsic.txt are left out"
+                warnings.warn(f"vkitti2: {depth_folder}: {told}", stacklevel=2)
             if frames:
                 name = f"{variation.relative_to(root)}/{depth_folder.name}"
                 found.append(FrameSequence(name, tuple(frames), tuple(numbers)))
