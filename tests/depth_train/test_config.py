@@ -74,6 +74,7 @@ def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
         ("sigma: 0\n" + STAGES, "sigma: 0.0 is not accepted; give more than 0"),
         ("clip_norm: 0\n" + STAGES, "clip_norm: 0.0 is not accepted; give more than 0"),
         ("context_probability: 2\n" + STAGES, "context_probability: 2.0 is not accepted; give a share, 0 to 1"),
+        ("context_level: [2, 1]\n" + STAGES, "context_level: [2.0, 1.0] is not accepted; give the least and the most"),
         ("channels: [40, 40]\nattention: [false, false]\nheads: [1, 1]\n" + STAGES, "channels: 40 is not accepted"),
         ("channels: [32, 32]\nattention: [false, true]\nheads: [1, 3]\n" + STAGES, "heads: 3 does not divide"),
         ("sources: [{name: hypersym}]\n" + STAGES, "did you mean 'hypersim'"),

@@ -114,6 +114,8 @@ class TrainConfig:
         context_c_noise: c_noise that flags clean context frames.
         context_probability: How often a clip of two frames and more has clean context.
         own_context_probability: One step: how often that context is the model's own prediction, as at inference.
+        context_level: One step: the least and the most that a clip's context and what is asked of its new frames are
+            multiplied by, so that new frames take the level of the known ones and not that of a beginning.
         steps: Steps of the whole run, unless the time is up before.
         precision: What the network computes in; weights, loss and optimiser stay float32.
         checkpoint_activations: Compute activations again in the backward pass, to save memory.
@@ -166,6 +168,7 @@ class TrainConfig:
     context_c_noise: float = -1.5
     context_probability: float = 0.5
     own_context_probability: float = 0.5
+    context_level: tuple[float, float] = (1.0, 1.0)
     steps: int = 20_000
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     checkpoint_activations: bool = False
@@ -273,6 +276,9 @@ def _check(config: TrainConfig, where: str) -> None:
     for name in ("context_probability", "own_context_probability", "control_dropout", "image_dropout"):
         if getattr(config, name) > 1:
             raise ValueError(f"config: {where}: {name}: {getattr(config, name)} is not accepted; give a share, 0 to 1")
+    if not 0 < config.context_level[0] <= config.context_level[1]:
+        accepted = "give the least and the most, both above 0"
+        raise ValueError(f"config: {where}: context_level: {list(config.context_level)} is not accepted; {accepted}")
     for number, stage in enumerate(config.stages):
         if stage.fresh <= 0:
             raise ValueError(

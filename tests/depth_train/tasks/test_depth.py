@@ -14,6 +14,7 @@ from depth_train.data.draws import generator
 from depth_train.tasks.depth import (
     CARRIED,
     DepthModel,
+    at_level,
     carry_error,
     diffusion_loss,
     draw_step,
@@ -137,12 +138,12 @@ class GoesOn:
         return torch.stack(clips).float()
 
 
-def goes_on_loss(context: Tensor, own: bool, **how: bool) -> float:
+def goes_on_loss(context: Tensor, own: bool, config: TrainConfig = SMALL, **how: bool) -> float:
     rows, columns = torch.linspace(-6, 6, 32)[:, None], torch.linspace(-9, 9, 48)
     truth = (0.8 * torch.sin(rows) * torch.cos(columns)).expand(2, 5, 32, 48)
     batch = Batch(torch.zeros(2, 5, 3, 32, 48), truth, everywhere(truth))
     model = GoesOn(truth, truth[:, :2] * 0.9 + 0.1 + context, **how)
-    loss = one_step_loss(model, batch, StepDraw(5, 2, own), SMALL, rngs(2))  # type: ignore[arg-type]
+    loss = one_step_loss(model, batch, StepDraw(5, 2, own), config, rngs(2))  # type: ignore[arg-type]
     return float(loss)
 
 
@@ -158,6 +159,18 @@ def test_going_on_with_the_context_s_large_error_costs_less_than_a_jump(own: boo
 def test_going_on_in_the_scale_of_its_own_context_costs_nothing() -> None:
     assert goes_on_loss(torch.zeros(32, 48), True, keeps_error=False) < 0.005
     assert goes_on_loss(torch.zeros(32, 48), True, keeps_error=False, fits=False) > 0.05
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_new_frames_are_asked_for_at_the_level_of_a_context_far_from_a_beginning(own: bool) -> None:
+    """What stays at the level of a beginning costs; what goes on at the context's does not."""
+    low = replace(SMALL, context_level=(0.3, 0.4))
+    context = torch.zeros(32, 48)
+    assert goes_on_loss(context, own, low, keeps_error=True) < 0.05
+    assert goes_on_loss(context, own, low, keeps_error=False, fits=False) > 0.5
+    assert torch.allclose(
+        at_level(torch.full((2, 1, 1, 1), 0.5), torch.tensor([1.0, 0.5])).flatten() * 2, torch.tensor([1.0, -0.5])
+    )
 
 
 def test_zero_start_is_the_preconditioner_at_its_noise_level() -> None:

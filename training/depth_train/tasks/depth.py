@@ -5,6 +5,7 @@ Both go through the engine's own preconditioner, codec and channel order, so wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -165,6 +166,22 @@ def _uneven(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     return F.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)[0, 0]
 
 
+def _drawn_levels(limits: tuple[float, float], rngs: Sequence[torch.Generator]) -> Tensor:
+    """A level for each clip, `[B]`: halving is as likely as doubling where `limits` allow both."""
+    lowest, highest = (math.log(limit) for limit in limits)
+    return torch.tensor([uniform(rng, lowest, highest) for rng in rngs]).exp()
+
+
+def at_level(depth: Tensor, level: Tensor) -> Tensor:
+    """Depth in [-1, 1] times `level`, counted from -1, its zero.
+
+    Args:
+        depth: `[B, T, H, W]`.
+        level: `[B]`.
+    """
+    return (depth + 1) * level[:, None, None, None] - 1
+
+
 def draw_step(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDraw:
     """Draw length and context of a step."""
     frames = whole(rng, stage.min_frames, stage.max_frames)
@@ -233,6 +250,9 @@ def one_step_loss(
             field = torch.stack([_uneven(target.shape[2:], rng) for rng in rngs]).to(target)
             context = context + field[:, None]
             target = carry_error(target, context, batch.valid)
+    if known and config.context_level != (1.0, 1.0):
+        level = _drawn_levels(config.context_level, rngs).to(target)
+        target, context = at_level(target, level), at_level(context, level)
     prediction = model.predict(batch.rgb, context)
     seam = slice(known - 1, known)
     last = (context[:, -1:] - target[:, seam], batch.valid[:, seam]) if known else None
