@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from depth_engine.models.safetensors_header import read_shapes
 from depth_engine.plain_data import read_json
 
 WEIGHTS_STEM = "diffusion_pytorch_model"
@@ -92,21 +93,29 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
 
 
 def check_model(checkpoint: Path, place: ModelPlace) -> None:
-    """See that a model's config and weights are there.
+    """See that a model's config and weights are there, and whole.
 
     Args:
         checkpoint: The checkpoint's folder.
         place: Where the model lies in it.
 
     Raises:
-        ValueError: One is missing.
+        ValueError: One is missing, or a file of weights is cut off.
     """
-    if place.if_listed and not _is_listed(checkpoint, place.folders[0]):
+    if place.if_listed and place.folders[0] not in listed_parts(checkpoint):
         return
     folder = place.find(checkpoint)
     if not (folder / "config.json").is_file():
         raise ValueError(f"model: config.json is missing in {folder}")
-    find_weights(folder, place.stem)
+    for path in weight_files(folder, place.stem):
+        read_shapes(path)
+
+
+def listed_parts(checkpoint: Path) -> set[str]:
+    """Parts that a pipeline's `model_index.json` says it has; none where there is no such file."""
+    index = checkpoint / "model_index.json"
+    entries = read_json(index) if index.is_file() else {}
+    return {name for name, entry in entries.items() if isinstance(entry, list) and entry and entry[0] is not None}
 
 
 def wanted_files(names: Collection[str], places: Collection[ModelPlace]) -> list[str]:
@@ -128,12 +137,6 @@ def wanted_files(names: Collection[str], places: Collection[ModelPlace]) -> list
                 wanted += [own[name] for name in ("config.json", *weights) if name in own]
                 break
     return wanted
-
-
-def _is_listed(checkpoint: Path, part: str) -> bool:
-    index = checkpoint / "model_index.json"
-    entry = read_json(index).get(part) if index.is_file() else None
-    return isinstance(entry, list) and entry[0] is not None
 
 
 def _listed_weights(names: Collection[str], stem: str) -> list[str]:

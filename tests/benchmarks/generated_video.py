@@ -23,8 +23,9 @@ import click
 import numpy as np
 import torch
 from depth2video.control import clip_range, frame_range, to_control
+from depth2video.generators.catalogue import SMALL_FOLDER
 from depth2video.generators.interface import Request
-from depth2video.generators.small import BUNDLED_FOLDER, SmallGenerator, load_small, sample_at
+from depth2video.generators.small import SmallGenerator, load_small, sample_at
 from depth_train.data.clip_pool import world_from_pixel
 from depth_train.scenes.procedural.clips import SceneClip, make_clips
 from depth_train.score import RUNS
@@ -97,7 +98,7 @@ def main() -> None:
     """The bundled generator on procedural scenes."""
 
 
-_CHECKPOINT = click.option("--generator", "folder", default=str(BUNDLED_FOLDER), help="A small generator's folder.")
+_CHECKPOINT = click.option("--generator", "folder", default=str(SMALL_FOLDER), help="A small generator's folder.")
 
 
 @main.command()

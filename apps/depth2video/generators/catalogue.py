@@ -96,16 +96,16 @@ _WAN_FILES = HubFiles(
     ("tokenizer/*", "scheduler/*", "model_index.json"),
     ("model_index.json", _SCHEDULER, *_TOKENIZER),
 )
-_IP_ADAPTER = "models/ip-adapter_sd15.safetensors"
-_IP_ADAPTER_FILES = HubFiles(
-    (ModelPlace(("models/image_encoder",), TRANSFORMERS_STEM),), (_IP_ADAPTER,), (_IP_ADAPTER,)
-)
+IP_ADAPTER = "models/ip-adapter_sd15.safetensors"
+"""The adapter's own file in its folder."""
+_IP_ADAPTER_FILES = HubFiles((ModelPlace(("models/image_encoder",), TRANSFORMERS_STEM),), (IP_ADAPTER,), (IP_ADAPTER,))
+_SMALL_FILES = HubFiles((_UNET, ModelPlace(("controlnet",))))
 _ONE_MODEL = HubFiles((ModelPlace(),))
 _ROWS = (
     GeneratorSpec(
         name="bundled",
         summary="small, in the package: runs on a CPU with no download; trained on procedural scenes only",
-        parts={"base": Part("--base", IN_PACKAGE, HubFiles(), "Apache-2.0")},
+        parts={"base": Part("--base", IN_PACKAGE, _SMALL_FILES, "Apache-2.0")},
         vram="none needed",
         frame_rule="any number; windows of 8",
         window=8,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from depth2video.generators.catalogue import GENERATORS, SMALL_FOLDER, Part
+from depth2video.generators.fit import check_parts_fit
 from depth2video.generators.interface import Generator, Offload
 from depth_engine.checks import known_name
 from depth_engine.models.hub import fetch, is_hub_id
@@ -23,21 +24,20 @@ def find_parts(name: str, named: Mapping[str, str | None], *, optional: tuple[st
 
     Raises:
         FileNotFoundError: No such folder, or a hub id that can't be fetched; says which command fetches it elsewhere.
-        ValueError: A folder lacks a file that is needed, or has the weights as a pickle alone.
+        ValueError: A folder lacks a file that is needed, has the weights as a pickle alone, or does not fit the others.
     """
-    if name == "bundled":
-        return {"base": small_folder(named.get("base"))}
     folders = {}
     for part_name, part in GENERATORS[name].parts.items():
         given = named.get(part_name)
         if given is None and part.optional and part_name not in optional:
             continue
-        folder = _find_part(part, given or part.hub_id)
+        folder = small_folder(given) if name == "bundled" else _find_part(part, given or part.hub_id)
         try:
             part.files.check(folder)
         except ValueError as error:
             raise ValueError(f"{part.option}: {str(error).removeprefix('model: ')}") from error
         folders[part_name] = folder
+    check_parts_fit(name, folders, named)
     return folders
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from depth_engine.models.loading import check_no_faults, load_transformer
 from depth_engine.models.weight_files import WEIGHTS_STEM, find_weights
-from depth_engine.plain_data import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +54,6 @@ def load_part(part_class: Any, folder: Path, subfolder: str = "", *, dtype: torc
     ]
     check_no_faults(at, sorted(faults))
     return model.eval().requires_grad_(False)
-
-
-def listed_parts(folder: Path) -> set[str]:
-    """Parts that a pipeline's folder says it has.
-
-    Raises:
-        ValueError: It has no `model_index.json`.
-    """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ValueError(f"--base: {folder} is no pipeline as diffusers saves it: model_index.json is missing")
-    entries = read_json(index)
-    return {name for name, entry in entries.items() if isinstance(entry, list) and entry[0] is not None}
 
 
 def place(pipe: Any, device: torch.device, offload: str) -> None:

@@ -31,7 +31,6 @@ from depth_engine.runs.pieces import Piece
 if TYPE_CHECKING:
     from depth2video.generators.interface import Request
 
-BUNDLED_FOLDER = Path(__file__).parents[1] / "weights" / "bundled"
 OUT_CHANNELS = 5  # of a pixel: how red, green and blue change, and the flow
 FLOW_UNIT = 0.05  # shares of the width that one unit of the network's output stands for
 _TIME_IDS = (6.0, 127.0, 0.0)  # SVD's micro-conditioning, of no meaning here; the training keeps it fixed
@@ -250,9 +249,7 @@ class SmallGenerator:
         return {"known": known.cpu(), "control": control.cpu()}
 
 
-def load_small(
-    folder: Path = BUNDLED_FOLDER, *, device: torch.device, dtype: torch.dtype = torch.float32
-) -> SmallGenerator:
+def load_small(folder: Path, *, device: torch.device, dtype: torch.dtype = torch.float32) -> SmallGenerator:
     """Load a small generator.
 
     Args:

@@ -19,8 +19,9 @@ from torch import Tensor
 from depth2video.generators.catalogue import GENERATORS
 from depth2video.generators.interface import Request
 from depth2video.generators.long_clips import Span, crossfade, spans
-from depth2video.generators.pipelines import listed_parts, load_part, pictures, place, to_frames
+from depth2video.generators.pipelines import load_part, pictures, place, to_frames
 from depth_engine.models.svd.noise import seeded_noise
+from depth_engine.models.weight_files import listed_parts
 from depth_engine.plain_data import read_json
 from depth_engine.runs.pieces import Piece
 
