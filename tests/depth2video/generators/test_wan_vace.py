@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from depth2video.generators.interface import Request
+from depth2video.generators.loading import find_parts
 from depth2video.generators.wan_vace import WanVaceGenerator, load_wan_vace
 
 from tests.depth2video.conftest import moving_control, tiny_wan_vace
@@ -122,5 +124,7 @@ def test_the_two_stages_of_wan_2_2(tmp_path: Path, control: list[np.ndarray], wh
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path, wan_folder: Path) -> None:
-    with pytest.raises(ValueError, match="model_index.json is missing"):
-        _load(tmp_path)
+    folder = Path(shutil.copytree(wan_folder, tmp_path / "vace"))
+    (folder / "model_index.json").unlink()
+    with pytest.raises(ValueError, match="--base: model_index.json is missing in .*/vace"):
+        find_parts("wan-vace", {"base": str(folder)})
