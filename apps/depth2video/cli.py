@@ -71,9 +71,9 @@ _generator_options = options(
     click.option("--window", type=int, help="Frames per window."),
     click.option("--stride", type=int, help="New frames per window."),
     click.option("--control-out", type=_PATH, help="Video of the control; lossless as .mkv."),
-    click.option("--base", help="Folder or hub id of the generator's checkpoint."),
-    click.option("--controlnet", help="Folder or hub id of its depth ControlNet (svd, animatediff)."),
-    click.option("--motion-adapter", help="Folder or hub id of its motion adapter (animatediff)."),
+    click.option("--base", help="Folder or hub id of the generator's checkpoint; of animatediff also one file."),
+    click.option("--controlnet", help="Folder or hub id of its depth ControlNet (svd, animatediff: also one file)."),
+    click.option("--motion-adapter", help="Folder, hub id or file of its motion adapter (animatediff)."),
     click.option("--ip-adapter", help="Folder or hub id of the adapter that reads --image (animatediff)."),
     click.option(
         "--offload",

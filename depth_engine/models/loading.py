@@ -260,10 +260,20 @@ def load_transformer(model_class: type, folder: Path, dtype: torch.dtype) -> tup
         except SafetensorError as error:
             raise ValueError(f"model: {path} is not a whole safetensors file ({error})") from error
     own: Any = model_class
+    return transformer_of_tensors(
+        model_class, own.config_class.from_pretrained(folder, local_files_only=True), tensors, dtype
+    )
+
+
+def transformer_of_tensors(
+    model_class: type, config: Any, tensors: dict[str, torch.Tensor], dtype: torch.dtype
+) -> tuple[Any, dict[str, Any]]:
+    """As `load_transformer`, of tensors that are there."""
+    own: Any = model_class
     with quiet_libraries():
         return own.from_pretrained(
             None,
-            config=own.config_class.from_pretrained(folder, local_files_only=True),
+            config=config,
             state_dict=tensors,
             dtype=dtype,
             output_loading_info=True,

@@ -20,6 +20,7 @@ from depth2video.generators.catalogue import GENERATORS
 from depth2video.generators.interface import Request
 from depth2video.generators.long_clips import Span, share_of_new, spans
 from depth2video.generators.pipelines import load_part, pictures, place, to_frames
+from depth2video.generators.single_file import SCHEDULER, TOKENIZER
 from depth_engine.models.svd.noise import seeded_noise
 from depth_engine.plain_data import read_json
 from depth_engine.runs.pieces import Piece
@@ -198,7 +199,8 @@ def load_animatediff(
     """Load the parts and put them together.
 
     Args:
-        folders: `base`, `motion_adapter`, `controlnet`, and `ip_adapter` where an image is to give the style.
+        folders: `base`, `motion_adapter`, `controlnet`, and `ip_adapter` where an image is to give the style; as
+            `find_parts` gives them.
         window: Frames per window.
         stride: New frames per window.
         device: Where it computes.
@@ -229,11 +231,11 @@ def load_animatediff(
     pipe: Any = pipeline(
         vae=load_part(AutoencoderKL, base, "vae", dtype=dtype),
         text_encoder=load_part(CLIPTextModel, base, "text_encoder", dtype=dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(base, subfolder="tokenizer", local_files_only=True),
+        tokenizer=CLIPTokenizer.from_pretrained(folders.get(TOKENIZER, base / "tokenizer"), local_files_only=True),
         unet=torch.nn.Module.to(motion_model.from_unet2d(unet, adapter), dtype),
         motion_adapter=adapter,
         controlnet=load_part(ControlNetModel, folders["controlnet"], dtype=dtype),
-        scheduler=DDIMScheduler.from_config({**read_json(base / "scheduler" / "scheduler_config.json"), **_SCHEDULER}),
+        scheduler=DDIMScheduler.from_config({**_trained_schedule(base), **_SCHEDULER}),
         # Given here, or `load_ip_adapter` would look for it under its full-precision name alone.
         image_encoder=load_part(
             CLIPVisionModelWithProjection, folders["ip_adapter"], "models/image_encoder", dtype=dtype
@@ -249,3 +251,7 @@ def load_animatediff(
             local_files_only=True,
         )
     return AnimateDiffGenerator(pipe, window=window, stride=stride, device=device, offload=offload)
+
+
+def _trained_schedule(base: Path) -> dict[str, Any]:
+    return SCHEDULER if base.is_file() else read_json(base / "scheduler" / "scheduler_config.json")

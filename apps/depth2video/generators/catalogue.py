@@ -24,6 +24,7 @@ class Part:
         files: Its files.
         licence: Terms of the weights.
         optional: Loaded only where it is named or needed.
+        single_file: Whether it loads from one file in its authors' layout, too.
     """
 
     option: str
@@ -31,6 +32,7 @@ class Part:
     files: HubFiles
     licence: str
     optional: bool = False
+    single_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,18 @@ _ROWS = (
                 "stable-diffusion-v1-5/stable-diffusion-v1-5",
                 _SD15_FILES,
                 "CreativeML OpenRAIL-M",
+                single_file=True,
             ),
             "motion_adapter": Part(
-                "--motion-adapter", "guoyww/animatediff-motion-adapter-v1-5-3", _ONE_MODEL, "Apache-2.0"
+                "--motion-adapter",
+                "guoyww/animatediff-motion-adapter-v1-5-3",
+                _ONE_MODEL,
+                "Apache-2.0",
+                single_file=True,
             ),
-            "controlnet": Part("--controlnet", "lllyasviel/control_v11f1p_sd15_depth", _ONE_MODEL, "OpenRAIL"),
+            "controlnet": Part(
+                "--controlnet", "lllyasviel/control_v11f1p_sd15_depth", _ONE_MODEL, "OpenRAIL", single_file=True
+            ),
             "ip_adapter": Part(
                 "--ip-adapter",
                 "h94/IP-Adapter",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from depth2video.generators.catalogue import GENERATORS, IP_ADAPTER
+from depth2video.generators.single_file import read_configs
 from depth_engine.models.safetensors_header import read_shapes
 from depth_engine.models.weight_files import listed_parts
 from depth_engine.plain_data import read_json
@@ -82,13 +83,13 @@ def check_parts_fit(name: str, folders: Mapping[str, Path], named: Mapping[str, 
 
 
 def _of_small(folders: Mapping[str, Path]) -> Iterator[tuple[Fact, Fact]]:
-    unet, controlnet = (_config("base", folders["base"] / part) for part in ("unet", "controlnet"))
+    unet, controlnet = (_config("base", folders["base"], part) for part in ("unet", "controlnet"))
     yield from _shared("base", controlnet, "base", unet, _STEERING)
 
 
 def _of_svd(folders: Mapping[str, Path]) -> Iterator[tuple[Fact, Fact]]:
     base, steering = folders["base"], folders["controlnet"]
-    unet, vae, encoder = (_config("base", base / part) for part in ("unet", "vae", "image_encoder"))
+    unet, vae, encoder = (_config("base", base, part) for part in ("unet", "vae", "image_encoder"))
     controlnet = _config("controlnet", steering / "controlnet" if (steering / "controlnet").is_dir() else steering)
     latents = vae.get("latent_channels")
     yield (
@@ -103,7 +104,7 @@ def _of_svd(folders: Mapping[str, Path]) -> Iterator[tuple[Fact, Fact]]:
 
 def _of_animatediff(folders: Mapping[str, Path]) -> Iterator[tuple[Fact, Fact]]:
     base = folders["base"]
-    unet, vae, text = (_config("base", base / part) for part in ("unet", "vae", "text_encoder"))
+    unet, vae, text = (_config("base", base, part) for part in ("unet", "vae", "text_encoder"))
     controlnet, motion = (_config(part, folders[part]) for part in ("controlnet", "motion_adapter"))
     _check_class("base", unet, "UNet2DConditionModel")
     _check_class("motion_adapter", motion, "MotionAdapter")
@@ -146,9 +147,9 @@ def _of_wan_vace(folders: Mapping[str, Path]) -> Iterator[tuple[Fact, Fact]]:
     if not transformers or "scheduler" not in listed:
         lacking = "scheduler" if transformers else "transformer"
         raise ValueError(f"base: model_index.json in {base} names no {lacking}")
-    vae, text = (_config("base", base / part) for part in ("vae", "text_encoder"))
+    vae, text = (_config("base", base, part) for part in ("vae", "text_encoder"))
     for part in transformers:
-        config = _config("base", base / part)
+        config = _config("base", base, part)
         _check_class("base", config, "WanVACETransformer3DModel")
         yield (
             Fact("base", f"{part}'s text width", config.get("text_dim")),
@@ -160,18 +161,23 @@ def _of_wan_vace(folders: Mapping[str, Path]) -> Iterator[tuple[Fact, Fact]]:
         )
 
 
-def _config(part: str, folder: Path) -> dict[str, Any]:
+def _config(part: str, place: Path, model: str = "") -> dict[str, Any]:
+    """Config of a model of a part; that of a single file says what its tensors' shapes say."""
     try:
-        return read_json(folder / "config.json")
+        if place.is_dir():
+            return read_json(place / model / "config.json")
+        configs = read_configs(place)
     except ValueError as error:
         raise ValueError(f"{part}: {error}") from error
+    held = configs[""]["_class_name"] if "" in configs else "whole Stable Diffusion"
+    return configs.get(model, {"_class_name": held})
 
 
 def _check_class(part: str, config: Mapping[str, Any], wanted: str) -> None:
     """A config of another class may have the same names of widths."""
     held = config.get("_class_name", wanted)
     if held != wanted:
-        raise ValueError(f"{part}: it holds a {held}, and a {wanted} is needed")
+        raise ValueError(f"{part}: it holds a {held}, not the {wanted} that is needed")
 
 
 def _shared(

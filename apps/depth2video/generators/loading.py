@@ -10,12 +10,13 @@ from pathlib import Path
 from depth2video.generators.catalogue import GENERATORS, SMALL_FOLDER, Part
 from depth2video.generators.fit import check_parts_fit
 from depth2video.generators.interface import Generator, Offload
+from depth2video.generators.single_file import TOKENIZER, check_single_file, find_tokenizer, read_configs
 from depth_engine.checks import known_name
 from depth_engine.models.hub import fetch, is_hub_id
 
 
 def find_parts(name: str, named: Mapping[str, str | None], *, optional: tuple[str, ...] = ()) -> dict[str, Path]:
-    """Folders of a generator's parts, fetched where need be.
+    """Where a generator's parts lie, fetched where need be: folders, or single files; `TOKENIZER` where one needs it.
 
     Args:
         name: Generator.
@@ -31,12 +32,15 @@ def find_parts(name: str, named: Mapping[str, str | None], *, optional: tuple[st
         given = named.get(part_name)
         if given is None and part.optional and part_name not in optional:
             continue
-        folder = small_folder(given) if name == "bundled" else _find_part(part, given or part.hub_id)
+        place = small_folder(given) if name == "bundled" else _find_part(part, given or part.hub_id)
+        folders[part_name] = place
         try:
-            part.files.check(folder)
-        except ValueError as error:
-            raise ValueError(f"{part.option}: {str(error).removeprefix('model: ')}") from error
-        folders[part_name] = folder
+            if place.is_dir():
+                part.files.check(place)
+            elif "unet" in read_configs(place):
+                folders[TOKENIZER] = find_tokenizer(place)
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"{part.option}: {str(error).removeprefix('model: ')}") from error
     check_parts_fit(name, folders, named)
     return folders
 
@@ -55,8 +59,17 @@ def small_folder(given: str | None) -> Path:
 
 
 def _find_part(part: Part, given: str) -> Path:
-    if Path(given).is_dir():
-        return Path(given)
+    path = Path(given)
+    if path.is_file() and (path.parent / "config.json").is_file():
+        path = path.parent  # one file of a folder as diffusers saves it
+    if path.is_dir():
+        return path
+    if path.is_file():
+        try:
+            check_single_file(path, part.single_file, f"a folder: hf download {part.hub_id} --local-dir FOLDER")
+        except ValueError as error:
+            raise ValueError(f"{part.option}: {error}") from error
+        return path
     if not is_hub_id(given):
         raise FileNotFoundError(f"{part.option}: no such folder: {given}")
     return fetch(given, part.files, check=part.files.check, argument=part.option)
@@ -66,7 +79,7 @@ def weights_identity(folders: Mapping[str, Path]) -> dict[str, str]:
     """Part -> a hash of its weight files' names, sizes and times: what must be the same for a run to go on."""
     hashes = {}
     for name, folder in folders.items():
-        files = sorted(folder.rglob("*.safetensors"))
+        files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else [folder]
         facts = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         hashes[name] = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return hashes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from depth2video.generators.single_file import load_from_single_file
 from depth_engine.models.loading import check_no_faults, load_transformer
 from depth_engine.models.weight_files import WEIGHTS_STEM, find_weights
 
@@ -23,13 +24,15 @@ def load_part(part_class: Any, folder: Path, subfolder: str = "", *, dtype: torc
 
     Args:
         part_class: Its class.
-        folder: Local folder.
-        subfolder: Folder in it.
+        folder: Local folder, or a single file in the layout of its authors.
+        subfolder: Folder in it, or model in the file.
         dtype: To compute in.
 
     Raises:
         ValueError: The config is missing, there are no safetensors, or tensors are missing or misshapen.
     """
+    if folder.is_file():
+        return load_from_single_file(part_class, folder, subfolder, dtype).eval().requires_grad_(False)
     at = folder / subfolder
     if not (at / "config.json").is_file():
         raise ValueError(f"model: {at / 'config.json'} is missing; give a folder as diffusers saves it")

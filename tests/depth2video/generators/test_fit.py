@@ -95,7 +95,7 @@ MISFITS = [
         "transformer's text width 16 against 8 of text enco",
     ),
     ("wan-vace", "base", "vae/config.json", "z_dim", 48, "transformer's input channels 16 against 48"),
-    ("wan-vace", "base", "transformer/config.json", "_class_name", "WanTransformer3DModel", "a WanVACETransformer3DMo"),
+    ("wan-vace", "base", "transformer/config.json", "_class_name", "WanTransformer3DModel", "not the WanVACETransf"),
     ("wan-vace", "base", "model_index.json", "scheduler", None, "names no scheduler"),
     ("bundled", "base", "controlnet/config.json", "block_out_channels", [32, 64], "--base: .* does not fit itself"),
 ]
