@@ -19,7 +19,7 @@ from depth_engine.depth.source import open_depth
 from depth_engine.geometry.cameras import opengl_from_opencv
 from depth_engine.geometry.poses import PoseResult
 from depth_engine.video.take import Take
-from tests.novel_view.scene_clip import FPS, FRAMES, HEIGHT, WIDTH, SceneFiles, write_clip
+from tests.novel_view.scene_clip import FPS, FRAMES, HEIGHT, WIDTH, SceneFiles, write_clip, write_depth
 
 UNKNOWN_FRAME = 6  # its camera was not found
 UP = (1, -1, -1)  # from the poses' world to the data set's, whose y axis is up
@@ -208,6 +208,23 @@ def test_smaller_pictures_npy_and_masks(scene: SceneFiles, poses: PoseResult, tm
     assert np.allclose(np.array(row["transform_matrix"])[:3, 3], 5 * poses.world_from_camera[row["frame"]][:3, 3] * UP)
     mask = cv2.imread(str(tmp_path / "data" / row["mask_path"]), cv2.IMREAD_GRAYSCALE)
     assert mask is not None and not mask[:, : WIDTH // 4 - 2].any() and (mask[:, WIDTH // 4 + 2 :] == 255).all()
+
+
+def test_soft_depth_is_exported_with_the_borders_of_the_picture(poses: PoseResult, tmp_path: Path) -> None:
+    """A red disc at 1 m before a blue wall at 4 m, its depth blurred as an estimate is."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5
+    disc = (x - WIDTH / 2) ** 2 + (y - HEIGHT / 2) ** 2 < 40**2
+    picture = np.where(disc[..., None], (210, 30, 20), (20, 60, 150)).astype(np.uint8)
+    clip = write_clip(tmp_path / "disc.mp4", np.stack([picture] * FRAMES))
+    true_m = np.where(disc, 1.0, 4.0)
+    blurred = 1 / cv2.GaussianBlur(1 / true_m, (0, 0), 1.5)
+    soft = write_depth(tmp_path / "soft.npy", np.stack([blurred] * FRAMES), "metric")
+    options = DatasetOptions(every=4, cloud_points=0)
+    export_dataset(Take(clip), open_depth(soft), poses, tmp_path / "data", options)
+    counts = cv2.imread(str(tmp_path / "data/depths/frame_00000.png"), cv2.IMREAD_ANYDEPTH)
+    assert counts is not None
+    between = [((depth > 1.4) & (depth < 2.6)).sum() for depth in (blurred, counts * 1e-3)]
+    assert between[0] > 300 and between[1] < between[0] / 2, between  # on neither side
 
 
 def test_a_path_moves_beside_the_data_sets_cameras(poses: PoseResult, folder: Path) -> None:
