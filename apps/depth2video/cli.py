@@ -68,6 +68,10 @@ _generator_options = options(
     click.option("--steps", type=int, help="Denoising steps."),
     click.option("--guidance", type=float, help="Classifier-free guidance, 1 is none."),
     click.option("--strength", type=float, help="Start from the source's frames: share of denoising they go through."),
+    click.option(
+        "--fps-id", type=int, help="Frames per second that svd is told, 1 to 30.  [default: the clip's, at most 30]"
+    ),
+    click.option("--motion", type=int, help="How much svd is told to move, 1 to 255.  [default: 127]"),
     click.option("--window", type=int, help="Frames per window."),
     click.option("--stride", type=int, help="New frames per window."),
     click.option("--control-out", type=_PATH, help="Video of the control; lossless as .mkv."),
@@ -102,13 +106,17 @@ def main() -> None:
 def video(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Make a new video that moves as INPUT does (the default command)."""
     with told(debug, 2):
+        from depth2video.generators.interface import Request
+        from depth2video.plan.asked import AskedGenerator, AskedPicture
         from depth2video.plan.render import CONTROL, plan_video
 
-        depth = depth_request(given)
+        control, control_out = _asked_control(given), given.pop("control_out")
+        job = _job(source, given, companions={} if control_out is None else {CONTROL: control_out})
         parts = {name: given.pop(name) for name in _PARTS}
-        control = given.pop("control_out")
-        job = _job(source, given, companions={} if control is None else {CONTROL: control})
-        plan = plan_video(job, parts=parts, depth=depth, **given)
+        working = {name: given.pop(name) for name in ("size", "window", "stride", "offload")}
+        asked = AskedGenerator(given.pop("generator"), parts, **working)
+        picture = AskedPicture(given.pop("image"), given.pop("image_fit"))
+        plan = plan_video(job, control, asked, Request(**given), picture)
     _run(plan, quiet, debug, "video")
 
 
@@ -122,9 +130,9 @@ def control(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     with told(debug, 2):
         from depth2video.plan.control_video import plan_control
 
-        depth = depth_request(given)
+        asked = _asked_control(given)
         job = _job(source, given, sound=False)
-        plan = plan_control(job, depth=depth, **given)
+        plan = plan_control(job, asked, **given)
     _run(plan, quiet, debug, "control")
 
 
@@ -138,6 +146,14 @@ def generators(debug: bool) -> None:
         click.echo("\n".join(describe_generators()))
 
 
+def _asked_control(given: dict[str, Any]) -> Any:
+    """How the control is made, of a command's arguments, which are taken out."""
+    from depth2video.plan.asked import AskedControl
+
+    own = {name: given.pop(name) for name in ("normalize", "annotator_weights", "detect_resolution")}
+    return AskedControl(depth_request(given), **own)
+
+
 def _job(source: str, given: dict[str, Any], **more: Any) -> Any:
     """The clip job of a command's arguments, which are taken out."""
     from depth_engine.runs.derived_clip import ClipJob
@@ -149,11 +165,12 @@ def _run(plan: Any, quiet: bool, debug: bool, what: str) -> None:
     """Run a plan with progress, and say what came of it."""
     from depth_engine.cli.progress import frame_progress
 
-    show_notes(plan.info.notes, quiet=quiet)
+    known = [*plan.info.notes, *plan.notes]
+    show_notes(known, quiet=quiet)
     total = plan.job.expected_frames(plan.info)
     with told(debug, 1), frame_progress(total, quiet=quiet) as begin:
         outputs, notes = plan.run(begin("depth"), begin(what))
-    show_notes(notes, quiet=quiet)
+    show_notes([note for note in notes if note not in known], quiet=quiet)
     if not quiet:
         click.echo(f"{plan.job.output}: {', '.join(path.name for path in outputs[1:])} beside it")
 

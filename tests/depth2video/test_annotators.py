@@ -17,6 +17,7 @@ from torch import nn
 pytest.importorskip("controlnet_aux", reason="the extra `control` is not installed")
 
 from depth2video.annotators import ANNOTATORS, choose_annotator, find_annotator_weights, load_annotator
+from depth2video.plan.asked import AskedControl
 from depth2video.plan.depth_origin import choose_clip_depth
 
 from depth_engine.depth.depth_video import DepthVideo
@@ -99,10 +100,10 @@ def test_depth_is_made_once_and_says_what_it_is(weights: Path, tmp_path: Path) -
     clip = Take(make_clip(tmp_path / "clip.mp4", frames=2))
 
     def chosen(side: int) -> DepthInput:
-        return choose_clip_depth(
-            DepthRequest("midas", device="cpu"), clip, check_source(clip), tmp_path / "new.mp4",
-            annotator_weights=str(weights), detect_resolution=side,
-        )  # fmt: skip
+        asked = AskedControl(
+            DepthRequest("midas", device="cpu"), annotator_weights=str(weights), detect_resolution=side
+        )
+        return choose_clip_depth(asked, clip, check_source(clip), tmp_path / "new.mp4")
 
     depth, done = chosen(64), []
     (note,) = depth.notes

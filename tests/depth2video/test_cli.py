@@ -148,6 +148,33 @@ def test_svd(clip: Path, depth_file: Path, svd_folders: dict[str, Path], tmp_pat
     assert len(frames) == 12 and frames[0].rgb.shape == (64, 64, 3)
 
 
+def test_svd_is_told_frame_rate_and_motion(clip: Path, svd_folders: dict[str, Path], tmp_path: Path) -> None:
+    fast = make_clip(tmp_path / "fast.mp4", frames=8, rate="60")
+    depth = DepthVideo(moving_disparity(8, 48, 64), "disparity", np.arange(8) / 60, 60)  # type: ignore[arg-type]
+    parts = [text for name, folder in svd_folders.items() for text in (f"--{name}", folder)]
+    given = ["--depth", depth.save(tmp_path / "depth.npy"), "--generator", "svd", *parts, "--steps", "1"]
+    done = run(fast, "-o", tmp_path / "new.mp4", *given)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("svd is told 30 frames per second, the nearest that it knows to the clip's 60") == 1
+    told = json.loads((tmp_path / "new.json").read_text())
+    assert (told["settings"]["fps_id"], told["settings"]["motion"]) == (30, 127)
+    assert any("svd is told 30" in note for note in told["notes"])
+    assert run(fast, "-o", tmp_path / "b.mp4", *given, "--fps-id", "8", "--motion", "60").exit_code == 0
+    settings = json.loads((tmp_path / "b.json").read_text())["settings"]
+    assert (settings["fps_id"], settings["motion"]) == (8, 60)
+
+
+def test_words_that_are_not_read_are_told(clip: Path, depth_file: Path, animatediff: list[str], tmp_path: Path) -> None:
+    words = " ".join(["fox"] * 75)
+    arguments = [clip, "-o", tmp_path / "new.mp4", "--depth", depth_file, *animatediff[:-1], "--max-frames", "2"]
+    done = run(*arguments, "--prompt", f"{words} in snow", "--negative-prompt", "city")
+    assert done.exit_code == 0, done.output
+    line = "note: --prompt: animatediff reads 77 tokens; dropped at the end: in snow"
+    assert done.output.splitlines().count(line) == 1
+    told = json.loads((tmp_path / "new.json").read_text())
+    assert told["settings"]["dropped_words"] == {"--prompt": "in snow"} and line.removeprefix("note: ") in told["notes"]
+
+
 def test_wan_vace_and_a_reference(clip: Path, depth_file: Path, wan_folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 100), (200, 30, 30)).save(tmp_path / "look.png")
     done = run(

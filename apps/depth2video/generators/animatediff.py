@@ -20,7 +20,8 @@ from depth2video.generators.catalogue import GENERATORS
 from depth2video.generators.interface import Request
 from depth2video.generators.long_clips import Span, share_of_new, spans
 from depth2video.generators.pipelines import load_part, pictures, place, to_frames
-from depth2video.generators.single_file import SCHEDULER, TOKENIZER
+from depth2video.generators.single_file import SCHEDULER
+from depth2video.generators.words import load_tokenizer
 from depth_engine.models.svd.noise import seeded_noise
 from depth_engine.plain_data import read_json
 from depth_engine.runs.pieces import Piece
@@ -221,7 +222,7 @@ def load_animatediff(
         UNet2DConditionModel,
         UNetMotionModel,
     )
-    from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+    from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
     base = folders["base"]
     adapter = load_part(MotionAdapter, folders["motion_adapter"], dtype=dtype)
@@ -231,7 +232,7 @@ def load_animatediff(
     pipe: Any = pipeline(
         vae=load_part(AutoencoderKL, base, "vae", dtype=dtype),
         text_encoder=load_part(CLIPTextModel, base, "text_encoder", dtype=dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(folders.get(TOKENIZER, base / "tokenizer"), local_files_only=True),
+        tokenizer=load_tokenizer("animatediff", folders),
         unet=torch.nn.Module.to(motion_model.from_unet2d(unet, adapter), dtype),
         motion_adapter=adapter,
         controlnet=load_part(ControlNetModel, folders["controlnet"], dtype=dtype),

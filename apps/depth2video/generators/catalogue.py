@@ -12,6 +12,9 @@ from depth_engine.models.weight_files import TRANSFORMERS_STEM, ModelPlace
 
 SMALL_FOLDER = Path(__file__).parents[1] / "weights" / "bundled"
 IN_PACKAGE = "(in the package)"
+# What SVD was trained with (arXiv 2311.15127): frames per second, and how much moves. Beyond, it was told nothing.
+FPS_IDS, MOTIONS = (1, 30), (1, 255)
+MOTION = 127  # SVD's own default; the control says how things move
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class GeneratorSpec:
         prompt: `needed` or `none`.
         image: What `--image` is to it: `first frame`, `style` or `reference`.
         strength: Whether it does video-to-video.
+        told_motion: Whether it is told the frame rate and how much moves (SVD's micro-conditioning).
     """
 
     name: str
@@ -70,6 +74,7 @@ class GeneratorSpec:
     prompt: Literal["needed", "none"] = "none"
     image: Literal["first frame", "style", "reference"] = "first frame"
     strength: bool = False
+    told_motion: bool = False
 
 
 # The tokenizers of CLIP and T5, in the files of their older classes or in the one of today's.
@@ -142,6 +147,7 @@ _ROWS = (
         max_res=1024,
         steps=25,
         guidance=3.0,
+        told_motion=True,
     ),
     GeneratorSpec(
         name="animatediff",
@@ -233,5 +239,7 @@ def _look(spec: GeneratorSpec) -> str:
     words = ["--prompt"] if spec.prompt == "needed" else []
     words.append(f"--image as {spec.image}" + ("" if spec.image == "first frame" else " (optional)"))
     if spec.strength:
-        words.append("--strength keeps that much less of the source")
+        words.append("higher --strength keeps less of the source")
+    if spec.told_motion:
+        words.append("--fps-id and --motion say how it moves")
     return "; ".join(words)

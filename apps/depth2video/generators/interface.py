@@ -35,7 +35,8 @@ class Request:
         video: The source's frames, uint8 `[H, W, 3]` at generation size, in step with the control; goes with
             `strength`.
         seed: Of the noise, which belongs to (seed, frame).
-        fps: Frame rate of the clip.
+        fps_id: Frames per second that the generator is told, for generators that know them (svd); None: its own.
+        motion: How much moves, for the same; None: its own.
     """
 
     prompt: str | None = None
@@ -49,7 +50,8 @@ class Request:
     strength: float | None = None
     video: Iterator[np.ndarray] | None = None
     seed: int = 0
-    fps: float = 24.0
+    fps_id: int | None = None
+    motion: int | None = None
 
 
 class Generator(Protocol):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from depth2video.generators.catalogue import GENERATORS, MOTION
 from depth2video.generators.controlnet import ControlledUNet, DepthControlNet, Residuals, control_pixels, run_controlled
 from depth_engine.models.loading import CheckpointFiles, load_model
 from depth_engine.models.svd.codec import VaeCodec, load_codec
@@ -32,19 +33,18 @@ if TYPE_CHECKING:
     from depth2video.generators.interface import Offload, Request
 
 DECODE_CHUNK = 8  # frames that the temporal decoder takes at a time, as the engine's references do
-MOTION_BUCKET = 127.0  # SVD's default; the control says how things move
+FPS = 24  # that it is told where the request says nothing: film's
 IMAGE_NOISE = 0.02  # standard deviation of the noise on the first frame, as SVD was trained
 FIRST_GUIDANCE = 1.0  # of the first frame, which is given; rises to the chosen one
-STEPS, GUIDANCE = 25, 3.0  # SVD's own
 # Class name in the config of the public SVD ControlNet (CiaraRowles/temporal-controlnet-depth-svd-v1).
 PUBLISHED_CLASS = "ControlNetSDVModel"
 # How SVD sees the first frame: by CLIP's tower, and by unscaled latents after the noisy ones.
 SVD_SPEC = replace(CHRONODEPTH, embedding="per_frame", scale_condition=False, condition_first=False)
 
 
-def added_time_ids(fps: float, image_noise: float = IMAGE_NOISE) -> tuple[float, float, float]:
+def added_time_ids(fps: float, image_noise: float = IMAGE_NOISE, motion: float = MOTION) -> tuple[float, float, float]:
     """SVD's micro-conditioning in its order: frame rate less 1, motion bucket, noise on the first frame."""
-    return fps - 1, MOTION_BUCKET, image_noise
+    return fps - 1.0, float(motion), image_noise
 
 
 @dataclass
@@ -80,7 +80,7 @@ class SvdGenerator:
             and the ControlNet; the others as with `model`).
     """
 
-    size_multiple = 64
+    size_multiple = GENERATORS["svd"].size_multiple
 
     def __init__(
         self, parts: SvdParts, window: int, stride: int, device: torch.device, offload: Offload = "none"
@@ -156,14 +156,14 @@ class SvdGenerator:
             first: Index in the clip of the window's first frame.
             request: What is asked for.
         """
-        count = len(control)
+        spec, count = GENERATORS["svd"], len(control)
         with self._using(self._parts.codec.vae):
             pixels = control_pixels(anchor[None])
             noise = seeded_noise(request.seed)
             pixels = pixels + IMAGE_NOISE * noise(first, -1, tuple(pixels.shape[1:]))
             condition = self._parts.codec.encode_rgb(pixels.to(self._device)).expand(count, -1, -1, -1)
-        sigmas, initial_scale = self._noise_levels(request.steps or STEPS)
-        guidance = GUIDANCE if request.guidance is None else request.guidance
+        sigmas, initial_scale = self._noise_levels(request.steps or spec.steps)
+        guidance = spec.guidance if request.guidance is None else request.guidance
         start = guidance if known is not None and len(known) else min(FIRST_GUIDANCE, guidance)
         network = _Guided(
             self._parts,
@@ -242,7 +242,9 @@ class _Guided:
         self._condition = torch.stack(halves).to(dtype)
         embeddings = [torch.zeros_like(embedding), embedding] if self._guided else [embedding]
         self._embedding = torch.stack(embeddings).to(dtype)
-        ids = condition.new_tensor(added_time_ids(request.fps), dtype=dtype)
+        fps = FPS if request.fps_id is None else request.fps_id
+        motion = MOTION if request.motion is None else request.motion
+        ids = condition.new_tensor(added_time_ids(fps, motion=motion), dtype=dtype)
         self._time_ids = ids.expand(len(halves), 3)
         self._control = control.to(dtype).expand(len(halves), *control.shape)
         # c_noise -> whether control is on at that step.

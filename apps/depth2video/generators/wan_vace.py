@@ -20,6 +20,7 @@ from depth2video.generators.catalogue import GENERATORS
 from depth2video.generators.interface import Request
 from depth2video.generators.long_clips import Span, crossfade, spans
 from depth2video.generators.pipelines import load_part, pictures, place, to_frames
+from depth2video.generators.words import TOKENS, load_tokenizer
 from depth_engine.models.svd.noise import seeded_noise
 from depth_engine.models.weight_files import listed_parts
 from depth_engine.plain_data import read_json
@@ -85,6 +86,7 @@ class WanVaceGenerator:
             width=width,
             num_frames=len(shown),
             num_inference_steps=steps,
+            max_sequence_length=TOKENS["wan-vace"],
             guidance_scale=spec.guidance if request.guidance is None else request.guidance,
             latents=self._noise(request.seed, span.window.start, len(shown), height, width, references is not None),
             output_type="latent",
@@ -164,14 +166,14 @@ def load_wan_vace(
     """
     import diffusers
     from diffusers import AutoencoderKLWan, WanVACEPipeline, WanVACETransformer3DModel
-    from transformers import AutoTokenizer, UMT5EncoderModel
+    from transformers import UMT5EncoderModel
 
     listed = listed_parts(folder)
     index = read_json(folder / "model_index.json")
     scheduler = getattr(diffusers, index["scheduler"][1])
     pipeline: Any = WanVACEPipeline
     pipe = pipeline(
-        tokenizer=AutoTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
+        tokenizer=load_tokenizer("wan-vace", {"base": folder}),
         text_encoder=load_part(UMT5EncoderModel, folder, "text_encoder", dtype=dtype),
         vae=load_part(AutoencoderKLWan, folder, "vae", dtype=torch.float32),
         scheduler=scheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from depth2video.generators.catalogue import GENERATORS, GeneratorSpec
+from depth2video.generators.catalogue import FPS_IDS, GENERATORS, MOTION, MOTIONS, GeneratorSpec
 from depth2video.generators.interface import OFFLOADS, Request
 from depth2video.generators.loading import small_folder
 from depth_engine.checks import known_name
@@ -150,7 +150,33 @@ def check_request(spec: GeneratorSpec, request: Request) -> None:
                 f"--strength: {request.strength:g} of {request.steps or spec.steps} steps is less than one step; give "
                 "more of either"
             )
+    for option, value, (least, most) in (
+        ("--fps-id", request.fps_id, FPS_IDS),
+        ("--motion", request.motion, MOTIONS),
+    ):
+        if value is not None and not spec.told_motion:
+            able = [other for other, row in GENERATORS.items() if row.told_motion]
+            raise ValueError(f"{option}: is not of {spec.name}; it goes with --generator {' or '.join(able)}")
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{option}: {value} is not accepted; {spec.name} knows {least} to {most}")
     seeded_noise(request.seed)
+
+
+def choose_motion(spec: GeneratorSpec, request: Request, clip_fps: float) -> tuple[Request, tuple[str, ...]]:
+    """The request with frame rate and motion that the generator is told, where it is told any, and notes."""
+    if not spec.told_motion:
+        return request, ()
+    notes: tuple[str, ...] = ()
+    fps_id = request.fps_id
+    if fps_id is None:
+        least, most = FPS_IDS
+        fps_id = min(max(round(clip_fps), least), most)
+        if not least <= round(clip_fps) <= most:
+            notes = (
+                f"{spec.name} is told {fps_id} frames per second, the nearest that it knows to the clip's {clip_fps:g} "
+                "(--fps-id)",
+            )
+    return replace(request, fps_id=fps_id, motion=MOTION if request.motion is None else request.motion), notes
 
 
 def check_device(spec: GeneratorSpec, device: str, dtype: str, offload: str) -> None:

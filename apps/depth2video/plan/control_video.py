@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depth2video.control import ClipHistogram, ControlStream, choose_range, control_frames
+from depth2video.plan.asked import AskedControl
 from depth2video.plan.choices import choose_size, find_generator, parse_size
 from depth2video.plan.depth_origin import choose_clip_depth, choose_normalization, get_depth
 from depth2video.plan.memory import memory_told
-from depth_engine.depth.input import DepthInput, DepthRequest
+from depth_engine.depth.input import DepthInput
 from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
 from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Progress, Source, already_finished
@@ -49,6 +50,11 @@ class ControlPlan:
         """What must be the same for a run to be resumed."""
         return {**self.settings, **self.depth.identity()}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the user."""
+        return self.depth.notes
+
     def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[Path], list[str]]:
         """Write the control; the finished files, and notes.
 
@@ -60,7 +66,7 @@ class ControlPlan:
         with memory_told("--depth-max-res or --depth-window"):
             source = get_depth(self.depth, on_depth, seen := ClipHistogram())
         span = choose_range(source, self.normalize, self.job.expected_frames(self.info), seen)
-        notes = list(self.depth.notes)
+        notes = list(self.notes)
         settings = {**self.settings, **self.depth.to_json()}
         if span is not None:
             settings["disparity_range"] = [span.low, span.high]
@@ -76,16 +82,15 @@ class ControlPlan:
 
 
 def plan_control(
-    job: ClipJob,
-    *,
-    generator: str | None,
-    size: str | None,
-    normalize: str | None,
-    depth: DepthRequest,
-    annotator_weights: str | None,
-    detect_resolution: int | None,
+    job: ClipJob, control: AskedControl, *, generator: str | None = None, size: str | None = None
 ) -> ControlPlan:
     """Check all that can be checked before anything heavy loads.
+
+    Args:
+        job: Source and outputs.
+        control: How it is made.
+        generator: The generator whose size it shall have.
+        size: `WIDTHxHEIGHT`; None: the generator's, or the clip's.
 
     Raises:
         ValueError: Names the option, the value and what is accepted.
@@ -98,11 +103,10 @@ def plan_control(
         width, height = parse_size(size)
     else:
         height, width = info.height, info.width
-    origin = choose_clip_depth(
-        depth, job, info, job.output, annotator_weights=annotator_weights, detect_resolution=detect_resolution
-    )
-    chosen = choose_normalization(normalize, origin)
-    settings = {"control": "near is white", "normalize": chosen, "size": f"{width}x{height}", "seed": depth.seed}
+    origin = choose_clip_depth(control, job, info, job.output)
+    chosen = choose_normalization(control.normalize, origin)
+    seed = control.depth.seed
+    settings = {"control": "near is white", "normalize": chosen, "size": f"{width}x{height}", "seed": seed}
     plan = ControlPlan(job, info, origin, chosen, height, width, settings)
     check_clip_job(job, plan.identity)
     return plan

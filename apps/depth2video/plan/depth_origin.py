@@ -8,37 +8,32 @@ from pathlib import Path
 
 from depth2video.annotators import ANNOTATORS, AnnotatorMethod, choose_annotator
 from depth2video.control import NORMALIZATIONS, ClipHistogram, to_disparity
+from depth2video.plan.asked import AskedControl
 from depth_engine.checks import known_name
-from depth_engine.depth.input import DepthInput, DepthRequest, choose_depth
+from depth_engine.depth.input import DepthInput, choose_depth
 from depth_engine.depth.source import DepthSource
 from depth_engine.runs.resumable import Progress
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import Take
 
 
-def choose_clip_depth(
-    request: DepthRequest,
-    take: Take,
-    info: VideoInfo,
-    output: Path,
-    *,
-    annotator_weights: str | None,
-    detect_resolution: int | None,
-) -> DepthInput:
+def choose_clip_depth(asked: AskedControl, take: Take, info: VideoInfo, output: Path) -> DepthInput:
     """As `choose_depth`, with the annotators.
 
     Raises:
         ValueError: Depth and clip do not belong together, or an option is of another source of depth.
         OSError: A file is missing.
     """
-    for option, value in (("--annotator-weights", annotator_weights), ("--detect-resolution", detect_resolution)):
+    request = asked.depth
+    of_annotators = {"--annotator-weights": asked.annotator_weights, "--detect-resolution": asked.detect_resolution}
+    for option, value in of_annotators.items():
         if value is not None and request.source not in ANNOTATORS:
             raise ValueError(f"{option}: only applies to --depth {', '.join(ANNOTATORS)}")
     choose = partial(
         choose_annotator,
-        weights=annotator_weights,
+        weights=asked.annotator_weights,
         device=request.device,
-        detect_resolution=detect_resolution,
+        detect_resolution=asked.detect_resolution,
         shots=request.shots,
     )
     methods = {name: partial(choose, name) for name in ANNOTATORS}

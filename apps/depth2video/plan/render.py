@@ -11,26 +11,24 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from depth2video.control import (
-    IMAGE_FITS,
-    ClipHistogram,
-    ControlStream,
-    DisparityRange,
-    choose_range,
-    contain,
-    control_frames,
-    cover,
-)
-from depth2video.generators.catalogue import GENERATORS
+from depth2video.control import ClipHistogram, ControlStream, DisparityRange, choose_range, control_frames, cover
+from depth2video.generators.catalogue import GENERATORS, GeneratorSpec
 from depth2video.generators.interface import Generator, Offload, Request
 from depth2video.generators.loading import find_parts, load_generator, weights_identity
-from depth2video.plan.choices import check_device, check_request, choose_size, choose_windows, find_generator
+from depth2video.generators.words import TOKENS, dropped_words
+from depth2video.plan.asked import AskedControl, AskedGenerator, AskedPicture
+from depth2video.plan.choices import (
+    check_device,
+    check_request,
+    choose_motion,
+    choose_size,
+    choose_windows,
+    find_generator,
+)
 from depth2video.plan.depth_origin import choose_clip_depth, choose_normalization, get_depth
 from depth2video.plan.memory import memory_told
-from depth_engine.checks import known_name
-from depth_engine.depth.input import DepthInput, DepthRequest
+from depth2video.plan.picture import read_picture
+from depth_engine.depth.input import DepthInput
 from depth_engine.runs.background import read_ahead
 from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
 from depth_engine.runs.pieces import Piece
@@ -107,7 +105,7 @@ class VideoPlan:
             loading = beside.submit(self._load) if self.generator == "bundled" else None
             with memory_told("--depth-max-res or --depth-window"):
                 source = get_depth(self.depth, on_depth, seen)
-            notes = [*self.depth.notes, *self.notes]
+            notes = list(self.notes)
             cuts = len(source.shots or (0,)) - 1
             if cuts:
                 notes.append(
@@ -173,103 +171,105 @@ class VideoPlan:
 
 def plan_video(
     job: ClipJob,
-    *,
-    generator: str | None,
-    parts: Mapping[str, str | None],
-    prompt: str | None,
-    negative_prompt: str | None,
-    image: Path | None,
-    image_fit: str,
-    control_scale: float,
-    control_start: float,
-    control_end: float,
-    steps: int | None,
-    guidance: float | None,
-    strength: float | None,
-    size: str | None,
-    window: int | None,
-    stride: int | None,
-    normalize: str | None,
-    depth: DepthRequest,
-    annotator_weights: str | None,
-    detect_resolution: int | None,
-    offload: str,
+    control: AskedControl,
+    asked: AskedGenerator,
+    request: Request,
+    picture: AskedPicture = AskedPicture(),  # noqa: B008  # frozen
 ) -> VideoPlan:
     """Check all that can be checked before anything heavy loads.
+
+    Args:
+        job: Source and outputs.
+        control: How it is made.
+        asked: Which generator, and how it works.
+        request: What to generate, all but pictures; `fps_id` is the clip's rate where it is not given.
+        picture: What gives the look.
 
     Raises:
         ValueError: Names the option, the value and what is accepted.
         OSError: A file is missing or in the way.
     """
-    device, dtype, seed = depth.device, depth.dtype, depth.seed  # the generator's too
-    spec = find_generator(generator, parts)
-    window, stride = choose_windows(spec, window, stride)
+    depth = control.depth  # device, dtype and seed are the generator's too
+    spec = find_generator(asked.name, asked.parts)
+    window, stride = choose_windows(spec, asked.window, asked.stride)
     info = check_source(job)
-    height, width = choose_size(spec, size, info.height, info.width)
-    request = Request(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        control_scale=control_scale,
-        control_start=control_start,
-        control_end=control_end,
-        steps=steps,
-        guidance=guidance,
-        strength=strength,
-        seed=seed,
-        fps=float(job.rate(info)),
-    )
+    height, width = choose_size(spec, asked.size, info.height, info.width)
+    request = replace(request, seed=depth.seed)
     check_request(spec, request)
-    check_device(spec, device, dtype, offload)
-    picture, image_notes = read_image(image, image_fit, height, width)
-    if parts.get("ip_adapter") is not None and picture is None:
+    request, motion_notes = choose_motion(spec, request, float(job.rate(info)))
+    check_device(spec, depth.device, depth.dtype, asked.offload)
+    image, image_notes = read_picture(picture, height, width)
+    request = replace(request, image=image)
+    if asked.parts.get("ip_adapter") is not None and image is None:
         raise ValueError("--image: is missing; --ip-adapter reads it")
-    needed = ("ip_adapter",) if spec.image == "style" and picture is not None else ()
-    folders = find_parts(spec.name, parts, optional=needed)
-    origin = choose_clip_depth(
-        depth, job, info, job.output, annotator_weights=annotator_weights, detect_resolution=detect_resolution
-    )
-    chosen = choose_normalization(normalize, origin)
+    needed = ("ip_adapter",) if spec.image == "style" and image is not None else ()
+    folders = find_parts(spec.name, asked.parts, optional=needed)
+    dropped = _dropped(spec, folders, request)
+    origin = choose_clip_depth(control, job, info, job.output)
+    normalize = choose_normalization(control.normalize, origin)
     settings = {
         "generator": spec.name,
         "parts": {part: str(folder) for part, folder in folders.items()},
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "image": None if image is None else str(image),
-        "image_fit": image_fit,
-        "image_sha256": None if picture is None else hashlib.sha256(picture.tobytes()).hexdigest(),
-        "control_scale": control_scale,
-        "control_start": control_start,
-        "control_end": control_end,
-        "steps": steps or spec.steps,
-        "guidance": spec.guidance if guidance is None else guidance,
-        "strength": strength,
-        "seed": seed,
+        **_settings_of(spec, request),
+        "dropped_words": dropped,
+        "image": None if picture.path is None else str(picture.path),
+        "image_fit": picture.fit,
+        "image_sha256": None if image is None else hashlib.sha256(image.tobytes()).hexdigest(),
         "size": f"{width}x{height}",
         "window": window,
         "stride": stride,
-        "normalize": chosen,
-        "dtype": dtype,
+        "normalize": normalize,
+        "dtype": depth.dtype,
     }
     plan = VideoPlan(
         job=job,
         info=info,
         depth=origin,
-        normalize=chosen,
+        normalize=normalize,
         generator=spec.name,
         folders=folders,
         window=window,
         stride=stride,
         height=height,
         width=width,
-        request=replace(request, image=picture),
-        device=device,
-        dtype=dtype,
-        offload=cast(Offload, offload),
+        request=request,
+        device=depth.device,
+        dtype=depth.dtype,
+        offload=cast(Offload, asked.offload),
         settings=settings,
-        notes=(*_size_notes(info, height, width), *image_notes),
+        notes=(
+            *origin.notes,
+            *_size_notes(info, height, width),
+            *image_notes,
+            *motion_notes,
+            *_word_notes(spec, dropped),
+        ),
     )
     check_clip_job(job, plan.identity)
     return plan
+
+
+def _settings_of(spec: GeneratorSpec, request: Request) -> dict[str, Any]:
+    """A request for the sidecar, but for its pictures."""
+    told = ("prompt", "negative_prompt", "control_scale", "control_start", "control_end", "strength", "seed")
+    motion = ("fps_id", "motion") if spec.told_motion else ()
+    return {
+        **{name: getattr(request, name) for name in (*told, *motion)},
+        "steps": request.steps or spec.steps,
+        "guidance": spec.guidance if request.guidance is None else request.guidance,
+    }
+
+
+def _dropped(spec: GeneratorSpec, folders: Mapping[str, Path], request: Request) -> dict[str, str]:
+    """Option -> words that are beyond what the generator reads."""
+    if spec.prompt == "none":
+        return {}
+    return dropped_words(spec.name, folders, {"--prompt": request.prompt, "--negative-prompt": request.negative_prompt})
+
+
+def _word_notes(spec: GeneratorSpec, dropped: Mapping[str, str]) -> Iterator[str]:
+    for option, words in dropped.items():
+        yield f"{option}: {spec.name} reads {TOKENS[spec.name]} tokens; dropped at the end: {words}"
 
 
 def _size_notes(info: VideoInfo, height: int, width: int) -> tuple[str, ...]:
@@ -278,41 +278,3 @@ def _size_notes(info: VideoInfo, height: int, width: int) -> tuple[str, ...]:
     if seen > 0.9:
         return ()
     return (f"{width}x{height} is of other proportions than the clip: {1 - seen:.0%} of each frame is cropped away",)
-
-
-def read_image(path: Path | None, fit: str, height: int, width: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The picture that gives the look, at generation size.
-
-    Args:
-        path: File; None: none.
-        fit: `crop`: scaled until it covers the size, what is over cropped evenly; `pad`: scaled until it fits in, its
-            edge pixels repeated around it.
-        height: Of the new clip.
-        width: Of the new clip.
-
-    Returns:
-        uint8 `[height, width, 3]` or None, and notes.
-
-    Raises:
-        ValueError: The rule is not known, or the file is no picture.
-        FileNotFoundError: There is no such file.
-    """
-    known_name("--image-fit", fit, IMAGE_FITS)
-    if path is None:
-        return None, ()
-    from PIL import Image, ImageOps
-
-    if not path.is_file():
-        raise FileNotFoundError(f"--image: no such file: {path}")
-    try:
-        with Image.open(path) as opened:
-            held = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"--image: {path} can't be read as a picture ({' '.join(str(error).split())})") from error
-    picture = (cover if fit == "crop" else contain)(held, height, width)
-    stretch = (held.shape[1] / width) / (held.shape[0] / height)
-    notes = ()
-    if not 0.9 < stretch < 1.1:
-        done = "cropped" if fit == "crop" else "padded with its edge pixels"
-        notes = (f"image of {held.shape[1]}x{held.shape[0]} was scaled and {done} to {width}x{height} (--image-fit)",)
-    return picture, notes

@@ -10,7 +10,14 @@ import torch
 from depth2video.generators.catalogue import GENERATORS, SMALL_FOLDER, describe_generators
 from depth2video.generators.interface import Offload, Request
 from depth2video.generators.loading import find_parts, load_generator, weights_identity
-from depth2video.plan.choices import check_device, check_request, choose_size, choose_windows, find_generator
+from depth2video.plan.choices import (
+    check_device,
+    check_request,
+    choose_motion,
+    choose_size,
+    choose_windows,
+    find_generator,
+)
 
 from tests.depth2video.conftest import moving_control
 from tests.variants import model_files, rename_fp16, shard
@@ -111,6 +118,11 @@ def test_windows_follow_the_generator_s_rule() -> None:
         ("animatediff", {"strength": 0.05, "steps": 4}, "less than one step"),
         ("wan-vace", {"strength": 0.5}, "does no video-to-video; it goes with --generator animatediff"),
         ("animatediff", {"seed": -1}, "seed: -1"),
+        ("svd", {"prompt": None, "fps_id": 31}, "--fps-id: 31 is not accepted; svd knows 1 to 30"),
+        ("svd", {"prompt": None, "fps_id": 0}, "--fps-id: 0 is not accepted"),
+        ("svd", {"prompt": None, "motion": 256}, "--motion: 256 is not accepted; svd knows 1 to 255"),
+        ("wan-vace", {"fps_id": 7}, "--fps-id: is not of wan-vace; it goes with --generator svd"),
+        ("bundled", {"prompt": None, "motion": 7}, "--motion: is not of bundled; it goes with --generator svd"),
         ("bundled", {"prompt": None, "steps": 4}, "--steps: the small generator takes one step"),
         ("bundled", {"prompt": None, "guidance": 2.0}, "--guidance: the small generator takes one step"),
     ],
@@ -124,6 +136,16 @@ def test_requests_that_can_be_are_accepted() -> None:
     check_request(GENERATORS["animatediff"], replace(WORDS, strength=0.5, negative_prompt="blurry"))
     check_request(GENERATORS["svd"], Request())
     check_request(GENERATORS["wan-vace"], WORDS)
+
+
+@pytest.mark.parametrize(("fps", "told"), [(58.94, 30), (23.976, 24), (25, 25), (0.4, 1), (120, 30)])
+def test_svd_is_told_a_frame_rate_that_it_knows(fps: float, told: int) -> None:
+    request, notes = choose_motion(GENERATORS["svd"], Request(), fps)
+    assert (request.fps_id, request.motion) == (told, 127)
+    assert bool(notes) == (told != round(fps)) and all(f"told {told} frames per second" in note for note in notes)
+    request, notes = choose_motion(GENERATORS["svd"], Request(fps_id=6, motion=40), fps)
+    assert (request.fps_id, request.motion, notes) == (6, 40, ())
+    assert choose_motion(GENERATORS["animatediff"], WORDS, fps) == (WORDS, ())
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

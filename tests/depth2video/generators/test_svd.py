@@ -112,6 +112,27 @@ def test_guidance_of_one_is_the_conditional_network(folders: dict[str, Path]) ->
     assert np.abs(plain.astype(int) - clip(generator, 4)).mean() > 0.1
 
 
+def test_it_is_told_the_frame_rate_less_one_and_the_motion(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from depth2video.generators.controlnet import ControlledUNet
+
+    told, forward = [], ControlledUNet.forward
+
+    def seen(self: ControlledUNet, sample, timestep, embedding, ids, *rest) -> torch.Tensor:
+        told.append(ids[0].tolist())
+        return forward(self, sample, timestep, embedding, ids, *rest)
+
+    generator = load(folders)
+    made = [clip(generator, 4, replace(REQUEST, fps_id=24, motion=127)), clip(generator, 4)]
+    np.testing.assert_array_equal(made[0], made[1])
+    assert (made[0] != clip(generator, 4, replace(REQUEST, fps_id=12))).any()
+    assert (made[0] != clip(generator, 4, replace(REQUEST, motion=20))).any()
+    monkeypatch.setattr(ControlledUNet, "forward", seen)
+    clip(generator, 4, replace(REQUEST, fps_id=12, motion=20))
+    assert told[0] == pytest.approx([11, 20, 0.02])
+
+
 def test_the_public_checkpoint_keeps_its_behaviour(folders: dict[str, Path], tmp_path: Path) -> None:
     import shutil
 

@@ -177,7 +177,7 @@ def test_it_trains_the_network_that_generates(model: ControlNetModel, config: Tr
             embedding,
             batch.control[0],
             torch.ones(FRAMES),
-            Request(fps=fps),
+            Request(fps_id=round(fps)),
             [sigma, 0.0],
         )
         scalings = precondition(levels[0])
