@@ -14,40 +14,20 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from depth2video.control import ControlStream
 from depth2video.generators import small
 from depth2video.generators.controlnet import ControlledUNet, DepthControlNet
+from depth2video.generators.interface import Request
+from depth2video.plan.asked import AskedControl, AskedGenerator
 from depth2video.plan.render import plan_video
 
-from depth_engine.depth.input import DepthRequest
 from depth_engine.models.svd.unet import DepthUNet
 from depth_engine.runs.derived_clip import ClipJob
 from depth_engine.runs.pieces import PieceStore
 from depth_engine.video.write import VideoWriter
 from tests.benchmarks.overhead import reduced, timed
 from tools.footage import footage
-
-OPTIONS: dict[str, Any] = {
-    "prompt": None,
-    "negative_prompt": None,
-    "image": None,
-    "image_fit": "crop",
-    "control_scale": 1.0,
-    "control_start": 0.0,
-    "control_end": 1.0,
-    "steps": None,
-    "guidance": None,
-    "strength": None,
-    "window": None,
-    "stride": None,
-    "normalize": None,
-    "depth": DepthRequest(),
-    "annotator_weights": None,
-    "detect_resolution": None,
-    "offload": "none",
-}
 
 
 def main() -> None:
@@ -80,8 +60,8 @@ def main() -> None:
         spent.clear()
         job = ClipJob(clip, output=folder / "new.mp4", max_frames=args.frames)
         began = time.perf_counter()
-        parts = {"base": args.base}
-        plan = plan_video(job, generator="bundled", parts=parts, size=args.size, **OPTIONS)
+        asked = AskedGenerator("bundled", {"base": args.base}, args.size)
+        plan = plan_video(job, AskedControl(), asked, Request())
         plan.run(lambda done: None, lambda done: None)
         wall_s = time.perf_counter() - began
         size = f"{plan.width}x{plan.height}"
