@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,9 @@ from depth_engine.depth.sidecar import (
     sidecar_path,
 )
 from depth_engine.runs.atomic import part_path, publish, refuse_existing
+
+if TYPE_CHECKING:
+    from depth_engine.video.marks import Marks
 
 DepthFormat = Literal["npy", "mkv", "png16", "exr", "mp4"]
 DEPTH_FORMATS: tuple[str, ...] = get_args(DepthFormat)
@@ -181,7 +184,7 @@ def open_depth_sink(
     value_range: tuple[float, float] = (0.0, 1.0),
     kind: str = "disparity",
     cmap: str = "spectral",
-    sample_aspect: Fraction = Fraction(1),
+    marks: Marks | None = None,
 ) -> DepthSink:
     """Open a depth file for writing.
 
@@ -197,7 +200,7 @@ def open_depth_sink(
             stand for. Values outside are clipped and counted.
         kind: One of `DEPTH_KINDS`; decides which end of the mp4's colours is near.
         cmap: Colour map of the mp4, one of `visualize.COLOR_MAPS`.
-        sample_aspect: Width / height of one pixel, for the two video formats.
+        marks: What the two video formats say of the picture.
 
     Raises:
         ValueError: An argument is not accepted.
@@ -218,7 +221,7 @@ def open_depth_sink(
     from depth_engine.video.write import VideoWriter
 
     size = {"width": width, "height": height}
-    writer = partial(VideoWriter, target, **size, fps=fps, sample_aspect=sample_aspect, overwrite=overwrite)
+    writer = partial(VideoWriter, target, **size, fps=fps, marks=marks, overwrite=overwrite)
     if format == "mkv":
         return _MkvSink(target, height, width, overwrite, writer, value_range)
     return _PreviewSink(target, height, width, overwrite, writer, value_range, kind, cmap)

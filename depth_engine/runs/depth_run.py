@@ -22,6 +22,7 @@ from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Job, Progress, ResumableRun, Source, plain
 from depth_engine.settings import RunSettings
 from depth_engine.video.frame import Frame
+from depth_engine.video.marks import Marks
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.sequence_files import is_pattern
 
@@ -161,6 +162,8 @@ class DepthRun(ResumableRun):
             clipped={name: sink.clipped for name, sink in self.sinks.items()},
             **facts,
         )
+        if (timecode := job.timecode(self.info)) is not None:
+            sidecar["timecode"] = timecode
         if self.names:
             sidecar["frame_names"] = list(self.names)
         whole = {**sidecar, "notes": notes, "run": self.identity}
@@ -194,7 +197,7 @@ class DepthRun(ResumableRun):
                 width=self.info.width,
                 fps=self.job.rate(self.info),
                 kind=self.maker.kind,
-                sample_aspect=self.info.sample_aspect,
+                marks=Marks(self.info.sample_aspect, self.job.timecode(self.info)),
             )
             self.sinks[format] = self.open_files.enter_context(sink)
         return self.sinks[format]

@@ -18,6 +18,7 @@ from depth_engine.report.page import Report, write_report
 from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Job, Progress, ResumableRun, Source, check_job, plain
 from depth_engine.video.frame import Frame
+from depth_engine.video.marks import TwoEyes
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
 from depth_engine.video.write import check_format
@@ -37,6 +38,7 @@ class ClipJob(Job):
         output: Video file to write.
         codec: `h264`, `prores` or `ffv1`.
         sound: Keep the source's sound.
+        eyes: How two eyes lie in a frame of the output.
         companions: Name of a companion clip -> video file to write it to, lossless where that is an `.mkv`.
     """
 
@@ -44,6 +46,7 @@ class ClipJob(Job):
     codec: str = "h264"
     sound: bool = True
     companions: Mapping[str, Path] = field(default_factory=dict)
+    eyes: TwoEyes | None = None
 
     @property
     def work(self) -> Path:
@@ -145,7 +148,7 @@ class ClipRun(ResumableRun):
     def write_frame(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
         """See `ResumableRun.write_frame`."""
         job = self.clip_job
-        self.video(job.output, made, frame.time_s, codec=job.codec, sound=job.sound)
+        self.video(job.output, made, frame.time_s, codec=job.codec, sound=job.sound, eyes=job.eyes)
         for name, path in job.companions.items():
             self.video(path, companions[name], frame.time_s, codec=_companion_codec(path), sound=False)
         shown = [companions[name] for name in self._panels]
@@ -166,6 +169,7 @@ class ClipRun(ResumableRun):
             "width": self._size[1],
             "frame_count": len(self.times_s),
             "times_s": self.times_s,
+            "timecode": job.timecode(self.info),
             "notes": [*self._notes, *notes],
             "run": self.identity,
         }

@@ -34,6 +34,7 @@ from depth_engine.runs.background import WriteBehind
 from depth_engine.runs.lock import only_run
 from depth_engine.runs.pieces import PIECE_FILES, Piece, PieceStore, gathered
 from depth_engine.video.frame import Frame
+from depth_engine.video.marks import Marks, TwoEyes
 from depth_engine.video.probe import DecodeError, VideoInfo
 from depth_engine.video.shots import mark_known, mark_shots
 from depth_engine.video.take import TAKE_FIELDS, Take
@@ -265,7 +266,16 @@ class ResumableRun(ABC):
             raise broken
         return job.outputs
 
-    def video(self, path: Path, frame: np.ndarray, time_s: float, *, codec: str = "h264", sound: bool = True) -> None:
+    def video(
+        self,
+        path: Path,
+        frame: np.ndarray,
+        time_s: float,
+        *,
+        codec: str = "h264",
+        sound: bool = True,
+        eyes: TwoEyes | None = None,
+    ) -> None:
         """Add a frame to an output video, which begins with its first, beside the source's sound.
 
         Args:
@@ -274,6 +284,7 @@ class ResumableRun(ABC):
             time_s: When it is shown.
             codec: As `VideoWriter` takes it.
             sound: Put the source's sound beside it.
+            eyes: How two eyes lie in the frame.
         """
         if path not in self._videos:
             job, info = self.job, self.info
@@ -284,7 +295,7 @@ class ResumableRun(ABC):
                 fps=job.rate(info),
                 codec=codec,
                 sound=job.sound_beside(info) if sound else None,
-                sample_aspect=info.sample_aspect,
+                marks=Marks(info.sample_aspect, job.timecode(info), eyes),
                 overwrite=True,
             )
             self._videos[path] = self.open_files.enter_context(writer)

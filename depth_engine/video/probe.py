@@ -81,6 +81,7 @@ class VideoInfo:
         sample_aspect: Width / height of one pixel.
         stream: Which of the file's video streams is read, counted from 0.
         notes: What a user should know about how this source is read.
+        timecode: Of the first frame, HH:MM:SS:FF; None if the file has none.
     """
 
     path: str | Path
@@ -105,6 +106,7 @@ class VideoInfo:
     sample_aspect: Fraction
     stream: int
     notes: tuple[str, ...]
+    timecode: str | None = None
 
     @property
     def has_audio(self) -> bool:
@@ -272,8 +274,6 @@ def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoIn
         notes.append(f"pixels are not square ({sample_aspect}): read as stored, not stretched")
     if header.subtitles:
         notes.append(f"{header.subtitles} subtitle track{'s' if header.subtitles > 1 else ''} not carried over")
-    if header.timecode:
-        notes.append(f"timecode {header.timecode} not carried over: outputs begin at 0")
     if len(header.video) > 1:
         last = len(header.video) - 1
         notes.append(f"of video streams 0 to {last}, stream {stream} is read, {width}x{height} (--stream)")
@@ -300,6 +300,7 @@ def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoIn
         sample_aspect=sample_aspect,
         stream=stream,
         notes=tuple(notes),
+        timecode=header.timecode,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from depth_engine.video.frame import Frame
+from depth_engine.video.marks import timecode_at
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.read import probe, read_frames
@@ -74,6 +75,12 @@ class Take:
     def rate(self, info: VideoInfo) -> Fraction:
         """Frames per second of what is taken."""
         return info.fps if self.fps is None else min(as_frame_rate(self.fps), info.fps)
+
+    def timecode(self, info: VideoInfo) -> str | None:
+        """Of the first frame that is taken; None if the source has none."""
+        if info.timecode is None:
+            return None
+        return timecode_at(info.timecode, info.fps, self.start_s or 0.0, self.rate(info))
 
     def sound_beside(self, info: VideoInfo) -> Sound | None:
         """The sound beside these frames; it ends with them. None if the source has none."""

@@ -21,6 +21,7 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 
 from depth_engine.video.ffmpeg_process import LOCAL_PROTOCOLS, PASSTHROUGH, ErrorLog, find_ffmpeg, local_url
+from depth_engine.video.marks import Marks
 from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.sound import Sound, SoundStreams, sound_streams
 
@@ -85,7 +86,7 @@ class VideoWriter:
         fps: Average frame rate; exact times come with the frames.
         codec: `h264`, `prores` or `ffv1`, or in full an `Encoding`.
         sound: What is put beside the frames.
-        sample_aspect: Width / height of one pixel.
+        marks: What the file says of its picture: pixel aspect, timecode, two eyes.
         overwrite: Whether a file of that name may be replaced.
 
     Raises:
@@ -103,7 +104,7 @@ class VideoWriter:
         fps: Fraction | float,
         codec: str | Encoding = "h264",
         sound: Sound | None = None,
-        sample_aspect: Fraction = Fraction(1),
+        marks: Marks | None = None,
         overwrite: bool = False,
     ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,7 +119,7 @@ class VideoWriter:
             raise FileNotFoundError(f"{self.path}: its folder does not exist")
         self._overwrite = overwrite
         self._refuse_existing()
-        self._codec = _CODECS[encoding.codec]
+        self._codec, self._codec_name = _CODECS[encoding.codec], encoding.codec
         self._fourcc, shape, self._dtype = _PIPE_FORMATS[encoding.pixel_format]
         self._shape = (height, width, *shape)
         # One more row or column where the codec needs even sides.
@@ -126,7 +127,9 @@ class VideoWriter:
         self._padding = ((0, odd[0]), (0, odd[1]), *[(0, 0) for _ in shape])
         self._pipe_size = (width + odd[1], height + odd[0])
         self._fps = as_frame_rate(fps)
-        self._video_options = _video_options(encoding, sample_aspect, self._fps)
+        self._marks = marks or Marks()
+        self._video_options = _video_options(encoding, self._marks.shown_aspect(self.path.suffix), self._fps)
+        self._video_options |= self._marks.options(self.path.suffix, encoding.codec)
         if encoding.codec == "ffv1" and min(width, height) >= 16:
             # Four parts that four threads decode; ffmpeg refuses to cut frames of a few pixels.
             self._video_options["slices"] = 4
@@ -191,6 +194,7 @@ class VideoWriter:
         if code or self._errors.has("Error writing trailer"):
             raise self._failure()
         try:
+            self._marks.finish(self._part, self._codec_name)
             self._refuse_existing()
             os.replace(self._part, self.path)
         finally:

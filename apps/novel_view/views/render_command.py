@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from depth_engine.geometry.placement import Placement, fitted_frames, place, sur
 from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
 from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Progress, Source, already_finished
+from depth_engine.video.marks import TwoEyes
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
 from novel_view.nerf.dataset import world_from_dataset
@@ -432,6 +433,8 @@ def plan_stereo(
     """
     known_name("--layout", layout, LAYOUTS)
     eyes = Eyes(separation, convergence)
+    if layout not in ("left", "right"):
+        job = replace(job, eyes=TwoEyes(layout))
     settings: dict[str, Any] = {
         "layout": layout,
         "separation_percent": separation,

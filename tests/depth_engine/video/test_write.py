@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from depth_engine.video.marks import Marks
 from depth_engine.video.read import probe, read_frames, read_gray16
 from depth_engine.video.sound import Sound
 from depth_engine.video.write import Encoding, VideoWriter
@@ -123,7 +124,7 @@ def test_frames_need_not_be_contiguous(tmp_path: Path) -> None:
 
 
 def test_wide_frames_and_pixel_shape(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mp4", smooth_frames(1, 16, 7680), sample_aspect=Fraction(4, 3))
+    path = write(tmp_path / "a.mp4", smooth_frames(1, 16, 7680), marks=Marks(Fraction(4, 3)))
     assert (probe(path).width, probe(path).frame_count, probe(path).sample_aspect) == (7680, 1, Fraction(4, 3))
 
 
