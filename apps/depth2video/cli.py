@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from depth_engine.cli.group import OneLineGroup, show_notes, told
-from depth_engine.cli.options import clip_options, depth_options, depth_request, options, taken
+from depth_engine.cli.options import clip_options, depth_options, depth_request, options, refuse_unused, taken
 
 _PATH = click.Path(path_type=Path)
 _PARTS = ("base", "controlnet", "motion_adapter", "ip_adapter")
@@ -110,6 +110,7 @@ def video(source: str, quiet: bool, debug: bool, **given: Any) -> None:
         from depth2video.plan.asked import AskedGenerator, AskedPicture
         from depth2video.plan.render import CONTROL, plan_video
 
+        _refuse_without_effect(given, video=True)
         control, control_out = _asked_control(given), given.pop("control_out")
         job = _job(source, given, companions={} if control_out is None else {CONTROL: control_out})
         parts = {name: given.pop(name) for name in _PARTS}
@@ -130,6 +131,7 @@ def control(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     with told(debug, 2):
         from depth2video.plan.control_video import plan_control
 
+        _refuse_without_effect(given, video=False)
         asked = _asked_control(given)
         job = _job(source, given, sound=False)
         plan = plan_control(job, asked, **given)
@@ -144,6 +146,33 @@ def generators(debug: bool) -> None:
         from depth2video.generators.catalogue import describe_generators
 
         click.echo("\n".join(describe_generators()))
+
+
+def _refuse_without_effect(given: dict[str, Any], *, video: bool) -> None:
+    """Refuse options that were typed and that nothing would read.
+
+    Args:
+        given: The command's arguments.
+        video: Whether a generator works after the depth; device, dtype and seed are its own, too.
+    """
+    from depth2video.annotators import ANNOTATORS
+
+    depth = given["depth"] or "engine"
+    file = depth not in ("engine", *ANNOTATORS)
+    if file:
+        refuse_unused(["shots"], "has no effect on --depth FILE, which says itself where the clip cuts")
+    if file and not video:
+        refuse_unused(["device"], "has no effect; the depth is made already")
+    if depth != "engine" and not video:
+        refuse_unused(["dtype", "seed"], "only applies to --depth engine")
+    if video and given["image"] is None:
+        refuse_unused(["image_fit"], "only applies with --image")
+    if video and given["generator"] in (None, "bundled"):
+        refuse_unused(
+            ["control_start", "control_end"], "the small generator takes one step; --control-scale says how much"
+        )
+        if depth != "engine":
+            refuse_unused(["seed"], "has no effect; neither the small generator nor this depth draws noise")
 
 
 def _asked_control(given: dict[str, Any]) -> Any:

@@ -99,8 +99,8 @@ def test_the_engine_gives_depth_where_none_is_named(clip: Path, tmp_path: Path) 
 def test_the_range_of_depth_that_goes_by_is_that_of_depth_read_back(clip: Path, tmp_path: Path) -> None:
     """While the engine makes depth its range is taken on the way; a file is looked through."""
     out = tmp_path / "control.mkv"
-    made = ("control", clip, "--codec", "ffv1", "--max-frames", "6", "--quiet", "--device", "cpu", "-o")
-    assert run(*made, out, "--depth-max-res", "64").exit_code == 0
+    made = ("control", clip, "--codec", "ffv1", "--max-frames", "6", "--quiet", "-o")
+    assert run(*made, out, "--depth-max-res", "64", "--device", "cpu").exit_code == 0
     again = tmp_path / "again.mkv"
     assert run(*made, again, "--depth", tmp_path / "control.depth").exit_code == 0
     spans = [json.loads(path.with_suffix(".json").read_text())["settings"]["disparity_range"] for path in (out, again)]
@@ -252,13 +252,20 @@ BAD_OPTIONS = [
     ("--device tpu", "device: 'tpu'"),
     ("--offload model --device cpu --generator svd", "the device is the CPU"),
     ("--image none.png", "--image: no such file"),
-    ("--image-fit stretch", "--image-fit: 'stretch' is not known; accepted: crop, pad"),
-    ("--control-start 0.5 --control-end 0.2", "0 <= start < end <= 1"),
+    ("--image none.png --image-fit stretch", "--image-fit: 'stretch' is not known; accepted: crop, pad"),
+    ("--generator svd --control-start 0.5 --control-end 0.2", "0 <= start < end <= 1"),
+    ("--control-start 0.5", "--control-start: the small generator takes one step; --control-scale says how much"),
+    ("--control-end 0.5", "--control-end: the small generator takes one step"),
+    ("--image-fit pad", "--image-fit: only applies with --image"),
+    ("--no-shots", "--shots: has no effect on --depth FILE"),
+    ("--seed 3", "--seed: has no effect; neither the small generator nor this depth draws noise"),
+    ("--generator wan-vace --prompt fox --negative-prompt x --guidance 1", "--negative-prompt: has no effect without"),
+    ("--fps-id 7", "--fps-id: is not of bundled; it goes with --generator svd"),
     ("--control-scale -1", "--control-scale: -1"),
     ("--strength 0.5", "bundled does no video-to-video"),
     ("--steps 0", "--steps: 0"),
     ("--generator svd --window 4 --stride 5", "stride: 5 is larger than the window"),
-    ("--seed -1", "seed: -1"),
+    ("--generator svd --seed -1", "seed: -1"),
     ("--overwrite --resume", "exclude each other"),
     ("--start 9", "past the end"),
     ("--wide", "--wide"),
@@ -283,6 +290,10 @@ BAD_DEPTH = [
     ("--depth zoe", "hf download lllyasviel/Annotators"),
     ("--depth leres --depth-window 3", "--depth-window: only applies to --depth engine; --depth is leres"),
     ("--detect-resolution 64", "--detect-resolution: only applies to --depth midas, zoe, leres"),
+    ("--depth {file} --seed 3", "--seed: only applies to --depth engine"),
+    ("--depth {file} --dtype float32", "--dtype: only applies to --depth engine"),
+    ("--depth {file} --device cpu", "--device: has no effect; the depth is made already"),
+    ("--depth midas --seed 3", "--seed: only applies to --depth engine"),
     ("--depth-kind depth", "--depth-kind: is for --depth FILE"),
     ("--depth-model chronodeph", "did you mean 'chronodepth'"),
     ("--normalize clp", "did you mean 'clip'"),
@@ -290,10 +301,10 @@ BAD_DEPTH = [
 
 
 @pytest.mark.parametrize(("options", "text"), BAD_DEPTH)
-def test_bad_depth_gets_one_line(clip: Path, tmp_path: Path, options: str, text: str) -> None:
+def test_bad_depth_gets_one_line(clip: Path, depth_file: Path, tmp_path: Path, options: str, text: str) -> None:
     if "--depth midas" in options or "--depth zoe" in options or "--depth leres" in options:
         pytest.importorskip("controlnet_aux")
-    assert text in error_line("control", clip, "-o", tmp_path / "control.mp4", *options.split())
+    assert text in error_line("control", clip, "-o", tmp_path / "control.mp4", *options.format(file=depth_file).split())
     assert not (tmp_path / "control.mp4").exists()
 
 

@@ -134,6 +134,11 @@ def check_request(spec: GeneratorSpec, request: Request) -> None:
         raise ValueError(f"--steps: {request.steps} is not accepted; give a number of denoising steps from 1 up")
     if request.guidance is not None and not (math.isfinite(request.guidance) and request.guidance >= 0):
         raise ValueError(f"--guidance: {request.guidance:g} is not accepted; give a number from 0 up, 1 is none")
+    guidance = spec.guidance if request.guidance is None else request.guidance
+    if request.negative_prompt is not None and guidance <= 1:
+        raise ValueError(
+            f"--negative-prompt: has no effect without guidance, and --guidance is {guidance:g}; give more than 1"
+        )
     if spec.name == "bundled" and (request.guidance is not None or (request.steps or 1) != 1):
         wrong = "--guidance" if request.guidance is not None else "--steps"
         raise ValueError(f"{wrong}: the small generator takes one step and no guidance; leave it out")
