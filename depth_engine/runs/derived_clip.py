@@ -140,6 +140,7 @@ class ClipRun(ResumableRun):
         self._panels = dict(panels or {})
         self.shots = shots
         self._size = (0, 0)
+        self._names: list[str] = []  # of the images of a sequence, in order
 
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """See `ResumableRun.make`."""
@@ -156,6 +157,7 @@ class ClipRun(ResumableRun):
         self.video(job.preview, row, frame.time_s, sound=job.sound)
         self.note_change(shrink_to_width(made, self.preview_width).mean(axis=2) / 255)
         self._size = (made.shape[0], made.shape[1])
+        self._names += [frame.name] if frame.name is not None else []
 
     def write_texts(self, notes: list[str]) -> None:
         """See `ResumableRun.write_texts`."""
@@ -170,6 +172,7 @@ class ClipRun(ResumableRun):
             "frame_count": len(self.times_s),
             "times_s": self.times_s,
             "timecode": job.timecode(self.info),
+            **({"frame_names": self._names} if self._names else {}),
             "notes": [*self._notes, *notes],
             "run": self.identity,
         }

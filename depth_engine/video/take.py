@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict
@@ -55,8 +55,12 @@ class Take:
     stream: int | None = None
 
     def info(self) -> VideoInfo:
-        """What the source is, an image sequence at its rate."""
-        return probe(self.source, self.fps, self.stream)
+        """What the source is, an image sequence at its rate; a rate that reduces nothing is told."""
+        info = probe(self.source, self.fps, self.stream)
+        if self.fps is None or info.kind == "sequence" or as_frame_rate(self.fps) <= info.fps:
+            return info
+        note = f"--fps {self.fps:g} has no effect: the clip has {float(info.fps):g} frames per second"
+        return replace(info, notes=(*info.notes, note))
 
     def frames(self) -> Iterator[Frame]:
         """The frames to take."""

@@ -364,6 +364,29 @@ def test_depth_of_unknown_length_that_ends_before_the_clip_ends_the_new_one(tmp_
     assert sidecar["frame_count"] == 12 and any("ends after 12" in note for note in sidecar["notes"])
 
 
+def test_the_sidecar_of_a_sequence_names_its_images(tmp_path: Path) -> None:
+    (tmp_path / "plates").mkdir()
+    for number in (1001, 1002, 1004):
+        Image.new("RGB", (64, 48), (number - 1000, 90, 90)).save(tmp_path / "plates" / f"plate.{number}.png")
+    depth = DepthVideo(moving_disparity(3, 48, 64), "disparity", np.arange(3) / 24, 24)  # type: ignore[arg-type]
+    out = tmp_path / "control.mp4"
+    done = run("control", tmp_path / "plates", "-o", out, "--depth", depth.save(tmp_path / "depth.npy"))
+    assert done.exit_code == 0 and "1 numbers missing between 1001 and 1004" in done.output
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["frame_names"] == ["plate.1001", "plate.1002", "plate.1004"]
+
+
+def test_a_frame_rate_above_the_clip_s_is_told(clip: Path, depth_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "control.mp4"
+    done = run("control", clip, "-o", out, "--depth", depth_file, "--fps", "60")
+    assert done.exit_code == 0, done.output
+    assert "note: --fps 60 has no effect: the clip has 25 frames per second" in done.output
+    assert (
+        "has no effect"
+        not in run("control", clip, "-o", out, "--depth", depth_file, "--fps", "25", "--overwrite").output
+    )
+
+
 def test_small_pieces_are_gathered_and_slow_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1)
     pieces = [Piece(frames[at : at + 5], {"done": torch.tensor(at + 5)}) for at in range(0, 60, 5)]
