@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
-from depth_train.config import load_config
+from depth_train.config_files import load_config
 from depth_train.loop import finetune, trainer
 from depth_train.loop.watch import Show
 from depth_train.optim.muon import KernelMuon
@@ -42,8 +42,9 @@ def main() -> None:
     stage = replace(config.stages[args.stage - 1], until=1.0)
     # A small pool, so that the run begins soon; what is loaded per step is the config's.
     stage = replace(stage, pool=min(stage.pool, 32))
-    chosen = {"optimizer": args.optimizer} if args.optimizer else {}
-    config = replace(config, stages=(stage,), steps=args.steps + _WARM_UP, validate_clips=0, **chosen)
+    optimizer = replace(config.optimizer, name=args.optimizer or config.optimizer.name)
+    validation = replace(config.validation, clips=0)
+    config = replace(config, stages=(stage,), steps=args.steps + _WARM_UP, validation=validation, optimizer=optimizer)
 
     inside = ("forward", "backward")
     spent: dict[str, float] = dict.fromkeys((*inside, "data", "optimisers"), 0.0)

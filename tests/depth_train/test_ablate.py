@@ -24,12 +24,9 @@ def test_rows_are_trained_once_and_scored(tmp_path: Path) -> None:
     small = {
         name: replace(
             config,
-            channels=(32, 32),
-            attention=(False, True),
-            heads=(1, 2),
+            network=replace(config.network, channels=(32, 32), attention=(False, True), heads=(1, 2)),
             steps=2,
-            window=3,
-            stride=2,
+            recommends=replace(config.recommends, window=3, stride=2),
             stages=tuple(
                 replace(stage, height=32, width=48, batch=1, clip_frames=5, pool=2, fresh=1) for stage in config.stages
             ),

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from depth_train.cli import main
-from depth_train.config import TrainConfig, load_config, preset_names
+from depth_train.config import TrainConfig
+from depth_train.config_files import load_config, preset_names
 from depth_train.loop.plan import count_parameters, describe_config, describe_stages
 from depth_train.tasks.start import build_unet
 
@@ -28,9 +29,9 @@ def test_presets_load_and_survive_json(name: str) -> None:
 def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     stage = {"until": 1.0, "height": 64, "width": 96, "batch": 1, "max_frames": 2, "clip_frames": 4, "pool": 4}
-    path.write_text(yaml.safe_dump({"learning_rate": 1, "stages": [{**stage, "fresh": 1}]}))
+    path.write_text(yaml.safe_dump({"optimizer": {"learning_rate": 1}, "stages": [{**stage, "fresh": 1}]}))
     config = load_config(str(path))
-    assert config.learning_rate == 1.0 and config.patch == TrainConfig().patch
+    assert config.optimizer.learning_rate == 1.0 and config.network.patch == TrainConfig().network.patch
     assert config.stages[0].width == 96 and config.stages[0].trains == "all"
     assert config.max_frames == 2
 
@@ -38,16 +39,22 @@ def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("learning_rat: 1", "field: 'learning_rat' is not known; did you mean 'learning_rate'?"),
-        ("learning_rate: fast", "learning_rate: 'fast' is not accepted; give a value of type float"),
+        (
+            "optimizer: {learning_rat: 1}",
+            "field: 'learning_rat' is not known; did you mean 'learning_rate'?",
+        ),
+        (
+            "optimizer: {learning_rate: fast}",
+            "learning_rate: 'fast' is not accepted; give a value of type float",
+        ),
         ("steps: 1.5", "steps: 1.5 is not accepted; give a value of type int"),
         ("steps: true", "steps: True is not accepted"),
         ("steps: -1\n" + STAGES, "steps: -1 is not accepted; give a number from 0 up"),
         ("steps: 0\n" + STAGES, "steps: 0 is not accepted; give 1 or more"),
-        ("warmup: 0\n" + STAGES, "warmup: 0 is not accepted; give 1 or more"),
-        ("decay_from: 1\n" + STAGES, "decay_from: 1.0 is not accepted; give a share below 1"),
+        ("optimizer: {warmup: 0}\n" + STAGES, "optimizer: warmup: 0 is not accepted; give 1 or more"),
+        ("optimizer: {decay_from: 1}\n" + STAGES, "optimizer: decay_from: 1.0 is not accepted; give a share below 1"),
         (STAGES.replace("batch: 1", "batch: 0"), "stages[0]: batch: 0 is not accepted; give 1 or more"),
-        ("channels: 32", "channels: 32 is not a list"),
+        ("network: {channels: 32}", "network: channels: 32 is not a list"),
         ("- 1", "is not a mapping"),
         ("a: [", "is not YAML"),
         ("seed: 1", "stages: until is []"),
@@ -68,15 +75,24 @@ def test_a_file_overrides_the_defaults_alone(tmp_path: Path) -> None:
         (STAGES.replace("fresh: 1", "fresh: 1, accumulate: 2"), "accumulate: 2 does not divide the batch, 1"),
         (STAGES.replace("fresh: 1", "fresh: 1, objective: gan"), "objective: 'gan' is not known"),
         (STAGES.replace("fresh: 1", "fresh: 1, trains: spatia"), "did you mean 'spatial'?"),
-        ("optimizer: lion\n" + STAGES, "optimizer: 'lion' is not known"),
+        ("optimizer: {name: lion}\n" + STAGES, "optimizer: name: 'lion' is not known"),
         ("sources: []\n" + STAGES, "sources: one or more are needed"),
-        ("window: 4\nstride: 5\n" + STAGES, "stride: 5 is more than the window, 4"),
+        ("recommends: {window: 4, stride: 5}\n" + STAGES, "stride: 5 is more than the window, 4"),
         ("sigma: 0\n" + STAGES, "sigma: 0.0 is not accepted; give more than 0"),
-        ("clip_norm: 0\n" + STAGES, "clip_norm: 0.0 is not accepted; give more than 0"),
-        ("context_probability: 2\n" + STAGES, "context_probability: 2.0 is not accepted; give a share, 0 to 1"),
-        ("context_level: [2, 1]\n" + STAGES, "context_level: [2.0, 1.0] is not accepted; give the least and the most"),
-        ("channels: [40, 40]\nattention: [false, false]\nheads: [1, 1]\n" + STAGES, "channels: 40 is not accepted"),
-        ("channels: [32, 32]\nattention: [false, true]\nheads: [1, 3]\n" + STAGES, "heads: 3 does not divide"),
+        ("optimizer: {clip_norm: 0}\n" + STAGES, "optimizer: clip_norm: 0.0 is not accepted; give more than 0"),
+        ("context: {probability: 2}\n" + STAGES, "context: probability: 2.0 is not accepted; give a share, 0 to 1"),
+        (
+            "context: {level: [2, 1]}\n" + STAGES,
+            "level: [2.0, 1.0] is not accepted; give the least and",
+        ),
+        (
+            "network: {channels: [40, 40], attention: [false, false], heads: [1, 1]}\n" + STAGES,
+            "channels: 40 is not accepted",
+        ),
+        (
+            "network: {channels: [32, 32], attention: [false, true], heads: [1, 3]}\n" + STAGES,
+            "heads: 3 does not divide",
+        ),
         ("sources: [{name: hypersym}]\n" + STAGES, "did you mean 'hypersim'"),
         ("sources: [{name: tartanair, root: nowhere}]\n" + STAGES, "tartanair: nowhere is no folder"),
         (
@@ -126,4 +142,6 @@ def test_dry_run_prints_the_config_and_counts(tmp_path: Path) -> None:
     assert sum(count_parameters(unet, part)[1] for part in ("spatial", "temporal")) == whole
     assert whole == sum(parameter.numel() for parameter in unet.parameters()) > spatial > whole / 4
     printed = f"{describe_config(config)}\n{describe_stages(config)}"
-    assert yaml.safe_load(printed.split("\nstage 1")[0])["channels"] == [32, 32], "what is printed can be read back"
+    assert yaml.safe_load(printed.split("\nstage 1")[0])["network"]["channels"] == [32, 32], (
+        "what is printed can be read back"
+    )

@@ -38,12 +38,10 @@ def test_scenes_fill_a_store_that_training_reads(assets: Path, tmp_path: Path) -
     config = tmp_path / "small.yaml"
     config.write_text(
         f"""
-channels: [32, 32]
-attention: [false, true]
-heads: [1, 2]
-warmup: 2
+network: {{channels: [32, 32], attention: [false, true], heads: [1, 2]}}
+optimizer: {{warmup: 2}}
 steps: 2
-relative_weight: 0.5
+loss: {{relative_weight: 0.5}}
 sources: [{{name: rendered, root: {store}, gives: images}}]
 stages:
   - until: 1.0

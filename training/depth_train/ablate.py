@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from depth_engine import DepthEngine
-from depth_train.config import Stage, TrainConfig
+from depth_train.config import Context, Diffusion, Optimizer, Recommended, Stage, TrainConfig
 from depth_train.data.held_out import HeldOut
 from depth_train.loop.clock import Pace
 from depth_train.loop.finetune import train
@@ -74,15 +74,12 @@ def configs(seed: int) -> dict[str, TrainConfig]:
     )
     full = TrainConfig(
         stages=(alone, clips),
-        noise_per_frame=True,
+        diffusion=Diffusion(noise_per_frame=True),
         # Clean frames by the flag that the context strategy sets: per-frame noise alone hardly ever comes that low.
-        context_probability=0.5,
-        window=WINDOW,
-        stride=STRIDE,
+        context=Context(probability=0.5),
+        recommends=Recommended(window=WINDOW, stride=STRIDE, max_res=WIDTH),
         seed=seed,
-        decay_from=0.3,
-        warmup=50,
-        max_res=WIDTH,
+        optimizer=Optimizer(decay_from=0.3, warmup=50),
     )
     first_clips = replace(clips, until=0.5, min_frames=2, trains="spatial")
     return {

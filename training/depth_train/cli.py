@@ -65,7 +65,7 @@ def run(
     with told(debug, 2):
         from dataclasses import replace
 
-        from depth_train.config import load_config
+        from depth_train.config_files import load_config
 
         if budget_minutes is not None and not budget_minutes > 0:
             raise ValueError(f"--budget-minutes: {budget_minutes:g} is not accepted; give minutes above 0")

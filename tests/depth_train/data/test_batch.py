@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from depth_train.config import Augmentation, Source, load_config
+from depth_train.config import Augmentation, Source
+from depth_train.config_files import load_config
 from depth_train.data.batch import Batch, augment, crop, make_batch, normalize
 from depth_train.data.clip_pool import ClipPool, Clips, check_sources, fit_clip
 from depth_train.data.datasets import DepthClip

@@ -459,7 +459,7 @@ def test_a_folder_of_ones_own_trains(tmp_path: Path) -> None:
     (tmp_path / "data" / "depth" / "1.npy").write_bytes(b"")
     config = tmp_path / "c.yaml"
     config.write_text(
-        f"channels: [32, 32]\nattention: [false, true]\nheads: [1, 2]\nsteps: 2\nwarmup: 1\n"
+        "network: {channels: [32, 32], attention: [false, true], heads: [1, 2]}\nsteps: 2\noptimizer: {warmup: 1}\n"
         f"sources: [{{name: folder, root: {tmp_path / 'data'}}}]\nstages:\n"
         "  - {until: 1.0, height: 16, width: 32, batch: 2, max_frames: 1, clip_frames: 1, pool: 6, fresh: 2}\n"
     )

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from depth_train.cli import main
-from depth_train.config import Source, load_config
+from depth_train.config import Source
+from depth_train.config_files import load_config
 from depth_train.data.datasets import open_dataset
 from depth_train.data.held_out import HeldOut, HeldOutSplit, judging_clips
 from depth_train.loop.clock import Pace
@@ -80,7 +81,9 @@ def test_full_size_presets_train_on_no_held_out_split() -> None:
 def test_a_run_is_judged_by_the_held_out_split(name: str, tmp_path: Path) -> None:
     """The truth is that of the split, in metres, in the size of the last stage."""
     write_both(name, tmp_path)
-    config = replace(SMALL, sources=(Source(name, str(tmp_path), split="train"),), validate_clips=2)
+    config = replace(
+        SMALL, sources=(Source(name, str(tmp_path), split="train"),), validation=replace(SMALL.validation, clips=2)
+    )
     (judged,) = judging_clips(config)
     assert isinstance(judged, HeldOutSplit)
     assert [sequence.name for sequence in judged.dataset.sequences][0].startswith(TRAINED_AND_HELD_OUT[name][1])
@@ -94,7 +97,9 @@ def test_a_run_is_judged_by_the_held_out_split(name: str, tmp_path: Path) -> Non
     everything = replace(config, sources=(Source(name, str(tmp_path)),))
     assert isinstance(judging_clips(everything)[0], HeldOut)
     # Another data set can be named.
-    named = replace(everything, validate_on=(Source(name, str(tmp_path), split="val"),))
+    named = replace(
+        everything, validation=replace(everything.validation, datasets=(Source(name, str(tmp_path), split="val"),))
+    )
     assert isinstance(judging_clips(named)[0], HeldOutSplit)
 
 
@@ -104,7 +109,7 @@ def test_the_best_checkpoint_is_chosen_on_the_held_out_split(tmp_path: Path) -> 
         SMALL,
         sources=(Source("tartanair", str(tmp_path / "data"), split="train"),),
         stages=tuple(replace(stage, height=16, width=32, clip_frames=3) for stage in SMALL.stages),
-        validate_clips=1,
+        validation=replace(SMALL.validation, clips=1),
         steps=2,
     )
     lines: list[str] = []
@@ -122,11 +127,11 @@ def test_a_split_that_is_not_there_is_told_first(tmp_path: Path) -> None:
     WRITERS["tartanair"](tmp_path / "data")
     sources = (Source("tartanair", str(tmp_path / "data"), split="train"),)
     stages = tuple(replace(stage, height=16, width=32, clip_frames=3) for stage in SMALL.stages)
-    config = replace(SMALL, sources=sources, stages=stages, validate_clips=1)
+    config = replace(SMALL, sources=sources, stages=stages, validation=replace(SMALL.validation, clips=1))
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(plain(config)))
     done = CliRunner().invoke(main, ["run", str(tmp_path / "c.yaml"), "-o", str(tmp_path / "out")])
     assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1, done.output
-    assert "split val" in done.stderr and "validate_clips: 0" in done.stderr
+    assert "split val" in done.stderr and "validation: clips: 0" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["vkitti2", "folder"])

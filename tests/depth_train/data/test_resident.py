@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from depth_train.config import Source, Stage, load_config
+from depth_train.config import Source, Stage
+from depth_train.config_files import load_config
 from depth_train.data.batch import normalize
 from depth_train.data.device_camera import DeviceCamera, captions
 from depth_train.data.resident import ResidentViews, normalized_disparity
@@ -153,7 +154,7 @@ def test_packed_views_train_a_depth_model(store: Path, tmp_path: Path) -> None:
 
     config = tmp_path / "c.yaml"
     config.write_text(
-        f"channels: [32, 32]\nattention: [false, true]\nheads: [1, 2]\nwarmup: 2\nsteps: 4\n"
+        "network: {channels: [32, 32], attention: [false, true], heads: [1, 2]}\noptimizer: {warmup: 2}\nsteps: 4\n"
         f"sources: [{{name: packed, root: {store}}}]\nstages:\n"
         "  - {until: 0.5, height: 32, width: 48, batch: 2, max_frames: 1, clip_frames: 1, pool: 1, fresh: 1, "
         "trains: spatial_alone}\n"

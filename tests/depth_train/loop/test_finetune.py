@@ -18,7 +18,8 @@ import yaml
 from click.testing import CliRunner
 from depth_train.checkpoints.folder import best_folder, earlier_checkpoints, kept_of
 from depth_train.cli import main
-from depth_train.config import Stage, TrainConfig, load_config
+from depth_train.config import Optimizer, Stage, TrainConfig
+from depth_train.config_files import load_config
 from depth_train.data import clip_pool
 from depth_train.loop import finetune, trainer
 from depth_train.loop.clock import Pace
@@ -80,14 +81,15 @@ def test_clips_are_made_with_few_cores(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(clip_pool, "make_clips", noting("make_clips"))
     monkeypatch.setattr(depth_task, "step_loss", noting("step_loss"))
-    quiet(replace(SMALL, steps=2, validate_clips=0), tmp_path / "model")
+    quiet(replace(SMALL, steps=2, validation=replace(SMALL.validation, clips=0)), tmp_path / "model")
     assert taken == {"make_clips": {2}, "step_loss": {8}}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
 def test_learning_beats_not_learning(optimizer: str) -> None:
     """Forty steps on one clip: the loss falls to well under its start."""
-    config = replace(SMALL, optimizer=optimizer, precision="float32", learning_rate=2e-3, muon_learning_rate=5e-3)  # type: ignore[arg-type]
+    fast = replace(SMALL.optimizer, name=optimizer, learning_rate=2e-3, muon_learning_rate=5e-3)  # type: ignore[arg-type]
+    config = replace(SMALL, optimizer=fast, precision="float32")
     torch.manual_seed(0)
     model = start_model(config, None, CPU)
     rgb = torch.rand(1, 2, 3, 32, 32) * 2 - 1
@@ -112,7 +114,7 @@ def test_muon_moves_kernels_as_torchs_muon_moves_the_same_matrices(
     from depth_train.optim import muon
 
     monkeypatch.setattr(muon, "_TOGETHER", together)
-    config = replace(SMALL, optimizer="muon", weight_decay=0.1)
+    config = replace(SMALL, optimizer=replace(SMALL.optimizer, name="muon", weight_decay=0.1))
     torch.manual_seed(0)
     model = torch.nn.ModuleList([*(torch.nn.Conv2d(24, 32, 3) for _ in range(3)), torch.nn.Linear(24, 200)])
     kernels = [layer.weight for layer in model]
@@ -120,7 +122,9 @@ def test_muon_moves_kernels_as_torchs_muon_moves_the_same_matrices(
     matrices = [torch.nn.Parameter(start.clone()) for start in starts]
     optimizers = make_optimizers(model, config)
     assert set(optimizers) == {"muon", "adam"}, "biases are no matrices"
-    peer = torch.optim.Muon(matrices, lr=config.muon_learning_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    peer = torch.optim.Muon(
+        matrices, lr=config.optimizer.muon_learning_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    )
     for step in range(4):
         for number, (kernel, matrix) in enumerate(zip(kernels, matrices, strict=True)):
             has_grad = number != step
@@ -188,9 +192,7 @@ def test_stages_freeze_what_they_do_not_train(tmp_path: Path, svd_folder: Path) 
             kind="depth",
             sigma=700.0,
             steps=2,
-            optimizer="adam",
-            weight_decay=0.0,
-            learning_rate=0.01,
+            optimizer=replace(SMALL.optimizer, name="adam", weight_decay=0.0, learning_rate=0.01),
             checkpoint_activations=trains == "spatial",
             stages=(replace(stage, trains=trains),),
         )
@@ -207,7 +209,7 @@ def test_stages_freeze_what_they_do_not_train(tmp_path: Path, svd_folder: Path) 
 @pytest.mark.parametrize("half_life", [20.0, 200.0])
 def test_the_average_forgets_by_its_half_life(half_life: float) -> None:
     """A weight that jumps from 0 to 1 after 4000 steps: the average is half way there a half-life later."""
-    config = replace(SMALL, ema_half_life=half_life)
+    config = replace(SMALL, optimizer=replace(SMALL.optimizer, ema_half_life=half_life))
     average, weight = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(average.weight)
     seen = []
@@ -226,7 +228,7 @@ class Killed(Exception):
 
 def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
     """Float32, stages of all kinds; stopped twice, once within a stage and once at its border."""
-    config = replace(SMALL, precision="float32", steps=9, ema_half_life=3.0)
+    config = replace(SMALL, precision="float32", steps=9, optimizer=replace(SMALL.optimizer, ema_half_life=3.0))
     quiet(config, tmp_path / "unbroken")
     folder, real = tmp_path / "broken", trainer.average_into
     for stop_at in (3, 7):
@@ -265,7 +267,9 @@ def test_accumulation_changes_nothing_but_memory(tmp_path: Path) -> None:
     whole = replace(SMALL.stages[2], until=1.0)
     for name, stage in (("whole", whole), ("parts", replace(whole, accumulate=2))):
         quiet(
-            replace(SMALL, precision="float32", steps=4, optimizer="adam", weight_decay=0.0, stages=(stage,)),
+            replace(
+                SMALL, precision="float32", steps=4, optimizer=Optimizer("adam", weight_decay=0.0), stages=(stage,)
+            ),
             tmp_path / name,
         )
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
@@ -276,7 +280,7 @@ def test_the_last_and_the_best_checkpoints_are_kept_and_logged(tmp_path: Path) -
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder, lines = tmp_path / "model", []
-    config = replace(SMALL, keep_last=3, validate_clips=2)
+    config = replace(SMALL, keep_last=3, validation=replace(SMALL.validation, clips=2))
     train(config, folder, pace=Pace(save_every_s=0), show=Show(lines.append, log_folder=tmp_path / "log"))
     assert [path.name for path in earlier_checkpoints(folder)] == [f"model-step00000{step}" for step in (3, 4, 5)]
     for kept in (folder, best_folder(folder), *earlier_checkpoints(folder)):
@@ -330,12 +334,12 @@ def test_another_config_is_not_resumed(tmp_path: Path) -> None:
     # A run that was begun before a field was there goes on with its default.
     path = tmp_path / "model" / "train_config.json"
     held = json.loads(path.read_text())
-    del held["augmentation"], held["betas"]
+    del held["augmentation"], held["optimizer"]["betas"]
     path.write_text(json.dumps(held))
     with pytest.raises(ValueError, match="holds no state of this run"):
         train(SMALL, tmp_path / "model", resume=True)
-    with pytest.raises(ValueError, match="had betas"):
-        train(replace(SMALL, betas=(0.5, 0.5)), tmp_path / "model", resume=True)
+    with pytest.raises(ValueError, match="had optimizer: betas"):
+        train(replace(SMALL, optimizer=replace(SMALL.optimizer, betas=(0.5, 0.5))), tmp_path / "model", resume=True)
 
 
 def test_an_older_checkpoint_is_not_replaced_unasked(tmp_path: Path) -> None:
@@ -405,7 +409,7 @@ def test_a_bare_checkout_trains(tmp_path: Path) -> None:
     """From the checkout, without ffmpeg and without what only the engine's files and videos need."""
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(plain(load_config("smoke")) | {"validate_clips": 1}))
+    config.write_text(yaml.safe_dump(plain(load_config("smoke")) | {"validation": {"clips": 1}}))
     command = [sys.executable, "-c", BARE, str(config), str(tmp_path / "model")]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ import yaml
 from accelerate import DistributedType
 from click.testing import CliRunner
 from depth_train.cli import main
-from depth_train.config import Source, TrainConfig
+from depth_train.config import Control, Optimizer, Source, TrainConfig
 from depth_train.data.datasets import DepthClip, DepthDataset
 from depth_train.loop import finetune, processes, sharding
 from depth_train.loop.feeder import Drawn, Feeder
@@ -84,7 +84,7 @@ def alone(config: TrainConfig, folder: Path) -> None:
 @pytest.mark.parametrize("how", ["copies", "--shard", "accelerate's FSDP setting"])
 def test_two_processes_end_in_the_weights_of_one(how: str, tmp_path: Path) -> None:
     """A batch each, and the model or half of it; both batches in one process beside it."""
-    config = replace(SMALL, precision="float32", optimizer="adamw", learning_rate=1e-3)
+    config = replace(SMALL, precision="float32", optimizer=replace(SMALL.optimizer, name="adamw", learning_rate=1e-3))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(config)))
     alone(config, tmp_path / "one")
     # Saves on the way: the processes must agree when.
@@ -141,7 +141,7 @@ from depth_train.cli import main
 
 def test_a_divided_run_goes_on_divided_or_not(tmp_path: Path) -> None:
     """Moments and averages are put together in the file, and divided again."""
-    config = replace(SMALL, precision="float32", optimizer="adamw", learning_rate=1e-3)
+    config = replace(SMALL, precision="float32", optimizer=replace(SMALL.optimizer, name="adamw", learning_rate=1e-3))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(config)))
     told = in_two_processes(tmp_path, "--shard", "--save-every", "0.0001", script=KILLED_AT_FOUR)
     assert "exit code 0" not in told
@@ -184,7 +184,13 @@ def test_each_process_reads_its_share_alone(tmp_path: Path, monkeypatch: pytest.
     stage = replace(SMALL.stages[0], until=1.0, height=16, width=32, clip_frames=1, batch=1, pool=8, fresh=1)
     sources = (Source("tartanair", str(tmp_path / "data")),)
     config = replace(
-        SMALL, sources=sources, steps=10, validate_clips=0, precision="float32", stages=(stage,), optimizer="adamw"
+        SMALL,
+        sources=sources,
+        steps=10,
+        validation=replace(SMALL.validation, clips=0),
+        precision="float32",
+        stages=(stage,),
+        optimizer=replace(SMALL.optimizer, name="adamw"),
     )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(config)))
     notes = tmp_path / "notes"
@@ -216,8 +222,9 @@ def test_what_can_not_be_divided_is_refused(tmp_path: Path) -> None:
 def test_a_controlnet_is_divided_too(svd_folder: Path, tmp_path: Path) -> None:
     """Its frozen base is whole in every process."""
     config = TrainConfig(
-        task="controlnet", base=str(svd_folder), control_channels=(4, 6, 8, 12), optimizer="adamw",
-        learning_rate=2e-3, precision="float32", steps=3, warmup=1, ema_half_life=1, stages=(STAGE,),
+        task="controlnet", base=str(svd_folder), control=Control(channels=(4, 6, 8, 12)),
+        optimizer=Optimizer(name="adamw", learning_rate=2e-3, warmup=1, ema_half_life=1),
+        precision="float32", steps=3, stages=(STAGE,),
     )  # fmt: skip
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(config)))
     alone(config, tmp_path / "one")

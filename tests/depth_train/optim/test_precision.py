@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from depth_train.config import load_config
+from depth_train.config_files import load_config
 from depth_train.optim.precision import TemporalConv, computes_bfloat16, convolve_time_in_2d
 from depth_train.tasks.start import build_unet
 from torch import nn

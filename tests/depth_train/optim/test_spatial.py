@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from depth_train.config import load_config
+from depth_train.config_files import load_config
 from depth_train.optim.spatial import silence_temporal, spatial_only
 from depth_train.tasks.start import build_unet
 from torch import Tensor

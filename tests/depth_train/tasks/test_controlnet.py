@@ -18,7 +18,8 @@ from depth2video.generators.controlnet import ControlledUNet, DepthControlNet, c
 from depth2video.generators.interface import Request
 from depth2video.generators.svd import PUBLISHED_CLASS, SvdParts, _Guided, load_controlnet, load_svd
 from depth_train.cli import main
-from depth_train.config import Stage, TrainConfig, load_config
+from depth_train.config import Control, FirstFrame, Optimizer, Stage, TrainConfig
+from depth_train.config_files import load_config
 from depth_train.data.clip_pool import Clips
 from depth_train.data.draws import generator
 from depth_train.loop import trainer
@@ -57,15 +58,11 @@ def config(svd_folder: Path) -> TrainConfig:
     return TrainConfig(
         task="controlnet",
         base=str(svd_folder),
-        control_channels=(4, 6, 8, 12),
-        control_dropout=0.0,
-        image_dropout=0.0,
-        optimizer="adamw",
-        learning_rate=2e-3,
+        control=Control(channels=(4, 6, 8, 12), dropout=0.0),
+        controlnet=FirstFrame(image_dropout=0.0),
+        optimizer=Optimizer(name="adamw", learning_rate=2e-3, warmup=1, ema_half_life=1),
         precision="float32",
         steps=3,
-        warmup=1,
-        ema_half_life=1,
         stages=(STAGE,),
     )
 
@@ -211,11 +208,13 @@ def test_dropout_leaves_out_the_control_or_the_first_frame(model: ControlNetMode
             return float(controlnet_loss(model, given, changed, rngs(2)))
 
     assert loss(config, batch) != loss(config, other)
-    no_control = replace(config, control_dropout=1.0)
+    no_control = replace(config, control=replace(config.control, dropout=1.0))
     assert loss(no_control, batch) == loss(no_control, other)
     spied = replace(model, unet=Spy(model.unet))  # type: ignore[arg-type]
     with torch.no_grad():
-        controlnet_loss(spied, batch, replace(config, image_dropout=1.0), rngs(2))
+        controlnet_loss(
+            spied, batch, replace(config, controlnet=replace(config.controlnet, image_dropout=1.0)), rngs(2)
+        )
     sample, _, embedding, *_ = spied.unet.seen[0]  # type: ignore[attr-defined]
     assert not sample[:, :, 4:].any() and not embedding.any() and sample[:, :, :4].any()
 
@@ -356,7 +355,7 @@ def test_bad_requests_get_one_line(config: TrainConfig, tmp_path: Path) -> None:
         assert len(done.stderr.strip().splitlines()) == 1
     wrong_task = CliRunner().invoke(main, ["controlnet", "bundled", "-o", str(tmp_path / "out")])
     assert wrong_task.exit_code == 2 and "bundled is of task depth" in wrong_task.stderr
-    done = invoke(tmp_path, config, "--steps", "1", control_channels=(4, 6))
+    done = invoke(tmp_path, config, "--steps", "1", control={"channels": (4, 6)})
     assert done.exit_code == 1 and "makes latents of 1/8" in done.stderr
     preset = load_config("controlnet")
-    assert preset.task == "controlnet" and preset.image_noise == 0.02
+    assert preset.task == "controlnet" and preset.controlnet.image_noise == 0.02

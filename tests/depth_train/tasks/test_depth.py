@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from depth_train.config import Stage, TrainConfig, load_config
+from depth_train.config import Loss, Stage, TrainConfig
+from depth_train.config_files import load_config
 from depth_train.data.batch import Batch
 from depth_train.data.draws import generator
 from depth_train.tasks.depth import (
@@ -49,7 +50,7 @@ def everywhere(values: Tensor) -> Tensor:
 def loss_of(prediction: Tensor, target: Tensor, last: Tensor | None = None, **weights: float) -> Tensor:
     none = {"affine_weight": 0.0, "gradient_weight": 0.0, "temporal_weight": 0.0}
     seam = None if last is None else (last, everywhere(last))
-    return depth_loss(prediction, target, everywhere(target), seam, replace(SMALL, **{**none, **weights}))
+    return depth_loss(prediction, target, everywhere(target), seam, replace(SMALL, loss=Loss(**{**none, **weights})))
 
 
 def test_loss_is_zero_at_the_truth_and_sees_seams_and_edges() -> None:
@@ -164,7 +165,7 @@ def test_going_on_in_the_scale_of_its_own_context_costs_nothing() -> None:
 @pytest.mark.parametrize("own", [True, False])
 def test_new_frames_are_asked_for_at_the_level_of_a_context_far_from_a_beginning(own: bool) -> None:
     """What stays at the level of a beginning costs; what goes on at the context's does not."""
-    low = replace(SMALL, context_level=(0.3, 0.4))
+    low = replace(SMALL, context=replace(SMALL.context, level=(0.3, 0.4)))
     context = torch.zeros(32, 48)
     assert goes_on_loss(context, own, low, keeps_error=True) < 0.05
     assert goes_on_loss(context, own, low, keeps_error=False, fits=False) > 0.5
@@ -196,32 +197,35 @@ class Oracle(torch.nn.Module):
 
 @pytest.mark.parametrize("per_frame", [False, True])
 def test_diffusion_loss_is_the_weighted_error_of_denoised_latents(per_frame: bool) -> None:
-    config = replace(SMALL, noise_per_frame=per_frame)
+    config = replace(SMALL, diffusion=replace(SMALL.diffusion, noise_per_frame=per_frame))
     model = start_model(config, None, CPU)
     target = torch.rand(2, 4, 16, 16) * 2 - 1
     batch = Batch(torch.rand(2, 4, 3, 16, 16), target, everywhere(target))
     oracle = Oracle(model.encode(target))
     exact = replace(model, trained=oracle)
     assert diffusion_loss(exact, batch, StepDraw(4, 1, False), config, rngs(2)) < 1e-6
-    assert (oracle.c_noise[:, 0] == config.context_c_noise).all(), "context is flagged clean"
+    assert (oracle.c_noise[:, 0] == config.context.c_noise).all(), "context is flagged clean"
     levels = oracle.c_noise[:, 1:]
     assert (levels[:, 0] == levels[:, 1]).all() != per_frame
     assert levels[0, 0] != levels[1, 0]
     # An error e of the v-prediction is c_out e in the latents; its weight undoes c_out: (1 + s^2)/s^2 * s^2/(1 + s^2).
     off = replace(model, trained=Oracle(model.encode(target), error=0.3))
     assert diffusion_loss(off, batch, StepDraw(4, 1, False), config, rngs(2)) == pytest.approx(0.09, rel=1e-3)
-    gentle = replace(config, min_snr=5.0)
+    gentle = replace(config, diffusion=replace(config.diffusion, min_snr=5.0))
     assert diffusion_loss(off, batch, StepDraw(4, 1, False), gentle, rngs(2)) < 0.09
 
 
 def test_noise_weights_are_those_of_the_papers() -> None:
     sigma = torch.tensor([0.1, 1.0, 10.0])
     assert torch.allclose(noise_weight(sigma, SMALL), (1 + sigma**2) / sigma**2)
-    assert torch.allclose(noise_weight(sigma, replace(SMALL, min_snr=5.0)), torch.tensor([5.0, 1.0, 0.01]))
+    assert torch.allclose(
+        noise_weight(sigma, replace(SMALL, diffusion=replace(SMALL.diffusion, min_snr=5.0))),
+        torch.tensor([5.0, 1.0, 0.01]),
+    )
 
 
 def test_noise_levels_are_log_normal() -> None:
-    config = replace(SMALL, noise_per_frame=True)
+    config = replace(SMALL, diffusion=replace(SMALL.diffusion, noise_per_frame=True))
     model = start_model(config, None, CPU)
     target = torch.zeros(64, 8, 16, 16)
     oracle = Oracle(model.encode(target))

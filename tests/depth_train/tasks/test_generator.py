@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from depth2video.generators.small import load_small, sample_at
-from depth_train.config import Stage, load_config
+from depth_train.config import Stage
+from depth_train.config_files import load_config
 from depth_train.data.clip_pool import ClipPool, Clips
 from depth_train.data.draws import generator
 from depth_train.loop.clock import Pace
@@ -21,16 +22,14 @@ from tests.depth_train.data.test_rendered import view_of
 
 CPU = torch.device("cpu")
 QUIET = Show(lambda line: None)
+PRESET = load_config("bundled-generator")
 CONFIG = replace(
-    load_config("bundled-generator"),
-    channels=(32, 32),
-    attention=(False, True),
-    heads=(2, 2),
-    control_channels=(8, 8, 8),
-    window=4,
-    stride=2,
+    PRESET,
+    network=replace(PRESET.network, channels=(32, 32), attention=(False, True), heads=(2, 2)),
+    control=replace(PRESET.control, channels=(8, 8, 8)),
+    recommends=replace(PRESET.recommends, window=4, stride=2),
     steps=3,
-    warmup=1,
+    optimizer=replace(PRESET.optimizer, warmup=1),
     precision="float32",
     stages=(Stage(1.0, 32, 48, batch=2, min_frames=4, max_frames=4, clip_frames=6, pool=4, fresh=0.5),),
 )
@@ -90,7 +89,8 @@ def test_unknown_cameras_give_no_flow(pool: ClipPool) -> None:
 def test_own_frames_come_of_two_whole_windows() -> None:
     stage = CONFIG.stages[0]
     draws = [
-        draw_generator(stage, replace(CONFIG, own_context_probability=0.5), generator(0, step)) for step in range(40)
+        draw_generator(stage, replace(CONFIG, context=replace(CONFIG.context, own_probability=0.5)), generator(0, step))
+        for step in range(40)
     ]
     assert {draw.own for draw in draws} == {True, False}
     for draw in draws:
@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     """Three steps at once, and two and one; the checkpoint loads and generates."""
     from depth_train.loop import trainer
 
-    config = replace(CONFIG, own_context_probability=0.5)
+    config = replace(CONFIG, context=replace(CONFIG.context, own_probability=0.5))
     train(config, tmp_path / "whole", show=QUIET)
     real, taken = trainer.average_into, 0
 
@@ -138,7 +138,7 @@ def test_the_preset_of_real_scenes_differs_in_what_it_sees_and_trains_on_it(tmp_
         write_view(tmp_path / "store", view_name(number, 0, 4, (48, 64)), view_of(48, 64, frames=4))
     rendered, procedural = preset.sources
     sources = (replace(rendered, root=str(tmp_path / "store")), procedural)
-    small = ("channels", "attention", "heads", "control_channels", "window", "stride", "steps", "warmup", "stages")
+    small = ("network", "control", "recommends", "steps", "optimizer", "stages")
     config = replace(preset, sources=sources, **{name: getattr(CONFIG, name) for name in small})
     train(config, tmp_path / "model", show=QUIET)
     assert load_small(tmp_path / "model", device=CPU)._network is not None

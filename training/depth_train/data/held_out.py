@@ -127,31 +127,31 @@ def judging_sources(config: TrainConfig) -> list[Source]:
 
     Those that the config names, or of each one that the run trains on the split `train` of, the split `val`.
     """
-    if config.validate_on:
-        return list(config.validate_on)
+    if config.validation.datasets:
+        return list(config.validation.datasets)
     trained = [source for source in config.sources if source.name in READERS and source.split == "train"]
     return [replace(source, split="val") for source in trained]
 
 
 def judging_clips(config: TrainConfig) -> Sequence[HeldOut | HeldOutSplit]:
-    """What depth checkpoints of a run are judged by, `validate_clips` in all, in the size of its last stage.
+    """What depth checkpoints of a run are judged by, `validation.clips` in all, in the size of its last stage.
 
     Raises:
         ValueError: The split of a data set is not there.
     """
     stage, sources = config.stages[-1], judging_sources(config)
-    if not config.validate_clips or config.task != "depth":
+    if not config.validation.clips or config.task != "depth":
         return []
     if not sources:
-        return [HeldOut(config.validate_clips, _FRAMES, stage.height, stage.width, _FIRST_CHOOSING_SEED)]
+        return [HeldOut(config.validation.clips, _FRAMES, stage.height, stage.width, _FIRST_CHOOSING_SEED)]
     chosen = []
     for place, source in enumerate(sources):
-        count = (config.validate_clips - place + len(sources) - 1) // len(sources)
+        count = (config.validation.clips - place + len(sources) - 1) // len(sources)
         frames = min(_FRAMES, stage.max_frames) if source.gives == "clips" else 1
         try:
             dataset = open_dataset(source.name, source.root, split=source.split, length=frames)
         except ValueError as error:
-            hint = "validate_on names other clips to judge by, validate_clips: 0 judges by none"
+            hint = "validation: datasets names other clips to judge by, validation: clips: 0 judges by none"
             raise ValueError(f"{error} (split {source.split}, to judge checkpoints by; {hint})") from error
         if count > 0:
             chosen.append(HeldOutSplit(dataset, count, (stage.height, stage.width)))
@@ -162,7 +162,7 @@ def describe_judging(config: TrainConfig) -> str:
     """One line that says what the best checkpoint is chosen by."""
     sources = judging_sources(config)
     by = ", ".join(f"{source.name} ({source.split})" for source in sources) or "procedural scenes"
-    clips = f"{config.validate_clips} held-out clip{'s' if config.validate_clips > 1 else ''}"
+    clips = f"{config.validation.clips} held-out clip{'s' if config.validation.clips > 1 else ''}"
     return f"checkpoints are judged by {clips} of {by}"
 
 

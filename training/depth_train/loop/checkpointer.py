@@ -70,7 +70,7 @@ class Checkpointer:
             step: That the checkpoint was written after.
             report: Takes a line of text.
         """
-        if not (self._main and self._config.validate_clips and self._task.validates):
+        if not (self._main and self._config.validation.clips and self._task.validates):
             return
         abs_rel = validate(self._folder, step)
         if keep_best(self._folder, abs_rel):
@@ -101,9 +101,18 @@ def check_same_config(config: TrainConfig, folder: Path) -> None:
     if not (folder / STATE_FOLDER).is_dir():
         raise ValueError(f"--resume: {folder} holds no interrupted run")
     # A field that the run was begun without has its default's effect.
-    held = json.loads(json.dumps(asdict(TrainConfig()))) | json.loads((folder / "train_config.json").read_text())
-    wanted = json.loads(json.dumps(asdict(config)))
-    differing = [key for key in wanted if held[key] != wanted[key]]
-    if differing:
-        key = differing[0]
-        raise ValueError(f"--resume: the run in {folder} had {key} {held[key]}, not {wanted[key]}")
+    held = _by_path(asdict(TrainConfig())) | _by_path(json.loads((folder / "train_config.json").read_text()))
+    for field, wanted in _by_path(asdict(config)).items():
+        if held[field] != wanted:
+            raise ValueError(f"--resume: the run in {folder} had {field} {held[field]}, not {wanted}")
+
+
+def _by_path(fields: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """Every field of the config, as JSON has it, by the names that lead to it."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= _by_path(value, f"{within}{name}: ")
+        else:
+            flat[f"{within}{name}"] = json.loads(json.dumps(value))
+    return flat

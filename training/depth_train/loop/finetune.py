@@ -92,7 +92,7 @@ def train(
     if main and now.processes not in (0, processes):
         show.report(describe_change(config, now.processes, processes))
     now.processes = processes
-    if main and config.validate_clips and task.validates:
+    if main and config.validation.clips and task.validates:
         show.report(describe_judging(config))
     watch = Watch(
         config,

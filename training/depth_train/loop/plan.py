@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import asdict
 
 import torch
@@ -70,11 +71,8 @@ def estimate_memory(model: TrainedModel, config: TrainConfig, stage: Stage) -> t
 
 def describe_config(config: TrainConfig) -> str:
     """The resolved config as YAML."""
-    plain = asdict(config)
-    plain["stages"] = [dict(stage) for stage in plain["stages"]]
-    plain["sources"] = [dict(source) for source in plain["sources"]]
-    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
-    return yaml.safe_dump(lists, sort_keys=False).rstrip()
+    plain = json.loads(json.dumps(asdict(config)))  # YAML knows no tuples
+    return yaml.safe_dump(plain, sort_keys=False).rstrip()
 
 
 def describe_without_weights(config: TrainConfig) -> str:

@@ -36,7 +36,7 @@ def check_shardable(config: TrainConfig) -> None:
         ValueError: Names what can't.
     """
     asked = "accelerate launch: FSDP" if sharding.asked_by_launcher() else "--shard"
-    if config.optimizer == "muon":
+    if config.optimizer.name == "muon":
         raise ValueError(f"{asked}: muon works on whole matrices; give the config optimizer adam or adamw")
     if config.task == "generator":
         raise ValueError(f"{asked}: the small generator is not worth dividing; leave it out")

@@ -12,8 +12,8 @@ _LONGEST_WARMUP = 0.05
 
 def rate_share(config: TrainConfig, step: int, progress: float) -> float:
     """Share of the peak rate: linear warm-up, a plateau, then a cosine to zero at the end of the run."""
-    falling = max(0.0, min(progress, 1.0) - config.decay_from) / (1 - config.decay_from)
-    rising = max((step + 1) / config.warmup, progress / _LONGEST_WARMUP)
+    falling = max(0.0, min(progress, 1.0) - config.optimizer.decay_from) / (1 - config.optimizer.decay_from)
+    rising = max((step + 1) / config.optimizer.warmup, progress / _LONGEST_WARMUP)
     return min(1, rising) * 0.5 * (1 + math.cos(math.pi * falling))
 
 

@@ -105,7 +105,7 @@ class Trainer:
         self.begin(drawn.stage)
         losses = self._backward(drawn)
         parameters = [parameter for parameter in self._network.parameters() if parameter.grad is not None]
-        norm = sharding.whole_norm(self._accelerator.clip_grad_norm_(parameters, self._config.clip_norm))
+        norm = sharding.whole_norm(self._accelerator.clip_grad_norm_(parameters, self._config.optimizer.clip_norm))
         set_rate(self._plain_optimizers.values(), rate)
         taken = bool(torch.isfinite(norm))
         if taken:
@@ -154,8 +154,8 @@ def average_into(average: nn.Module, network: nn.Module, config: TrainConfig, st
 
     It reads and writes as much memory as a small optimiser.
     """
-    stands_for = 4 if step >= 16 and config.ema_half_life >= 100 else 1
+    stands_for = 4 if step >= 16 and config.optimizer.ema_half_life >= 100 else 1
     if (step + 1) % stands_for:
         return
-    keep = min(0.5 ** (1 / config.ema_half_life), (1 + step) / (10 + step)) ** stands_for
+    keep = min(0.5 ** (1 / config.optimizer.ema_half_life), (1 + step) / (10 + step)) ** stands_for
     torch._foreach_lerp_(sharding.local(average.parameters()), sharding.local(network.parameters()), 1 - keep)

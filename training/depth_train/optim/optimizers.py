@@ -19,23 +19,24 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.op
     Raises:
         ValueError: This torch has no Muon.
     """
+    wanted = config.optimizer
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizers: dict[str, torch.optim.Optimizer] = {}
-    if config.optimizer == "muon":
+    if wanted.name == "muon":
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(
-                f"config: optimizer: muon needs torch 2.9 or later, this is {torch.__version__}; give adamw"
+                f"config: optimizer: name: muon needs torch 2.9 or later, this is {torch.__version__}; give adamw"
             )
         from depth_train.optim.muon import KernelMuon
 
         matrices = [parameter for parameter in parameters if is_matrix(parameter)]
         parameters = [parameter for parameter in parameters if not is_matrix(parameter)]
         if matrices:
-            optimizers["muon"] = KernelMuon(matrices, config.muon_learning_rate, config.weight_decay)
+            optimizers["muon"] = KernelMuon(matrices, wanted.muon_learning_rate, wanted.weight_decay)
     if parameters:
-        adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        adam = torch.optim.Adam if wanted.name == "adam" else torch.optim.AdamW
         optimizers["adam"] = adam(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=config.betas, fused=True
+            parameters, lr=wanted.learning_rate, weight_decay=wanted.weight_decay, betas=wanted.betas, fused=True
         )
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:

@@ -124,12 +124,12 @@ def start_controlnet(config: TrainConfig, init: Path | None, device: torch.devic
     """
     files = resolve_checkpoint(config.base, spec=SVD_SPEC)
     frozen, codec, embedder = load_svd_base(files, torch.float32)
-    if 2 ** (len(config.control_channels) - 1) != codec.downscale:
+    if 2 ** (len(config.control.channels) - 1) != codec.downscale:
         raise ValueError(
-            f"config: control_channels: {len(config.control_channels)} widths halve control "
-            f"{len(config.control_channels) - 1} times; the VAE of {config.base} makes latents of 1/{codec.downscale}"
+            f"config: control: channels: {len(config.control.channels)} widths halve control "
+            f"{len(config.control.channels) - 1} times; the VAE of {config.base} makes latents of 1/{codec.downscale}"
         )
-    controlnet = DepthControlNet.from_unet(frozen, config.control_channels)
+    controlnet = DepthControlNet.from_unet(frozen, config.control.channels)
     if init is not None:
         take_over(controlnet, frozen, init)
     model = ControlNetModel(controlnet, frozen, codec, embedder, computes_bfloat16(config.precision, device))
@@ -217,12 +217,12 @@ def controlnet_loss(
     sigma = draw_sigma(frames, config, rngs).to(rgb)
     with torch.no_grad():
         clean = model.codec.encode_rgb(rgb.flatten(0, 1)).unflatten(0, (count, frames)) * model.codec.scaling_factor
-        first = rgb[:, 0] + config.image_noise * _normals(rgb[:, 0], rngs)
+        first = rgb[:, 0] + config.controlnet.image_noise * _normals(rgb[:, 0], rngs)
         condition, embedding = model.codec.encode_rgb(first), model.embedder(rgb[:, 0]).to(rgb)
     noise = _normals(clean, rngs)
-    seen = torch.tensor([uniform(rng) >= config.image_dropout for rng in rngs]).to(rgb)
-    steered = torch.tensor([uniform(rng) >= config.control_dropout for rng in rngs], device=rgb.device)
-    ids = [added_time_ids(whole(rng, _LEAST_FPS, _MOST_FPS), config.image_noise) for rng in rngs]
+    seen = torch.tensor([uniform(rng) >= config.controlnet.image_dropout for rng in rngs]).to(rgb)
+    steered = torch.tensor([uniform(rng) >= config.control.dropout for rng in rngs], device=rgb.device)
+    ids = [added_time_ids(whole(rng, _LEAST_FPS, _MOST_FPS), config.controlnet.image_noise) for rng in rngs]
     denoised = model.denoise(
         clean + sigma[..., None, None, None] * noise,
         sigma,

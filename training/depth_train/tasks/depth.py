@@ -185,8 +185,8 @@ def at_level(depth: Tensor, level: Tensor) -> Tensor:
 def draw_step(stage: Stage, config: TrainConfig, rng: torch.Generator) -> StepDraw:
     """Draw length and context of a step."""
     frames = whole(rng, stage.min_frames, stage.max_frames)
-    known = whole(rng, 1, frames - 1) if frames > 1 and uniform(rng) < config.context_probability else 0
-    own = uniform(rng) < config.own_context_probability
+    known = whole(rng, 1, frames - 1) if frames > 1 and uniform(rng) < config.context.probability else 0
+    own = uniform(rng) < config.context.own_probability
     return StepDraw(frames, known, own and stage.objective == "one_step")
 
 
@@ -198,14 +198,16 @@ def step_loss(model: DepthModel, part: Part[Batch], config: TrainConfig) -> Tens
 
 def draw_sigma(frames: int, config: TrainConfig, rngs: Sequence[torch.Generator]) -> Tensor:
     """Noise levels `[B, frames]`: ln sigma is normal, one per clip or one per frame."""
-    levels = [torch.randn(frames if config.noise_per_frame else 1, generator=rng).expand(frames) for rng in rngs]
-    return (config.p_mean + config.p_std * torch.stack(levels)).exp()
+    levels = [
+        torch.randn(frames if config.diffusion.noise_per_frame else 1, generator=rng).expand(frames) for rng in rngs
+    ]
+    return (config.diffusion.p_mean + config.diffusion.p_std * torch.stack(levels)).exp()
 
 
 def noise_weight(sigma: Tensor, config: TrainConfig) -> Tensor:
     """Weight of the squared error of denoised latents: (1 + sigma^2) / sigma^2, or min-SNR's; see `diffusion_loss`."""
     snr = sigma**-2
-    return snr.clamp_max(config.min_snr) if config.min_snr else 1 + snr
+    return snr.clamp_max(config.diffusion.min_snr) if config.diffusion.min_snr else 1 + snr
 
 
 def diffusion_loss(
@@ -250,8 +252,8 @@ def one_step_loss(
             field = torch.stack([_uneven(target.shape[2:], rng) for rng in rngs]).to(target)
             context = context + field[:, None]
             target = carry_error(target, context, batch.valid)
-    if known and config.context_level != (1.0, 1.0):
-        level = _drawn_levels(config.context_level, rngs).to(target)
+    if known and config.context.level != (1.0, 1.0):
+        level = _drawn_levels(config.context.level, rngs).to(target)
         target, context = at_level(target, level), at_level(context, level)
     prediction = model.predict(batch.rgb, context)
     seam = slice(known - 1, known)

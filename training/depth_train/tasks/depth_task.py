@@ -75,7 +75,7 @@ def write_depth_checkpoint(folder: Path, weights: nn.Module, config: TrainConfig
     save_half(weights, folder / "unet")
     if not config.base:
         (folder / "codec").mkdir()
-        codec = {"_class_name": "PatchCodec", "patch": config.patch}
+        codec = {"_class_name": "PatchCodec", "patch": config.network.patch}
         write_json(folder / "codec" / "config.json", codec)
     scheduler = {
         "_class_name": "EulerDiscreteScheduler",

@@ -69,13 +69,13 @@ class GeneratorModel(TrainedModel):
 
 def small_spec(config: TrainConfig) -> SmallSpec:
     """What the trained generator will expect."""
-    window = config.window or config.max_frames
+    window = config.recommends.window or config.max_frames
     return SmallSpec(
-        patch=config.patch,
+        patch=config.network.patch,
         window=window,
-        known=window - (config.stride or window - 2),
+        known=window - (config.recommends.stride or window - 2),
         sigma=config.sigma,
-        context_c_noise=config.context_c_noise,
+        context_c_noise=config.context.c_noise,
         multiple=config.multiple,
     )
 
@@ -91,13 +91,13 @@ def start_generator(config: TrainConfig, init: Path | None, device: torch.device
     Raises:
         ValueError: What is in `init` does not fit.
     """
-    codec = PatchCodec(config.patch)
+    codec = PatchCodec(config.network.patch)
     pixels = codec.condition_channels
-    shape = unet_shape(config, in_channels=2 * pixels, out_channels=OUT_CHANNELS * config.patch**2)
+    shape = unet_shape(config, in_channels=2 * pixels, out_channels=OUT_CHANNELS * config.network.patch**2)
     unet = ControlledUNet(**shape)
     silence_temporal(unet)
     nn.init.zeros_(unet.conv_out.weight)  # at first nothing moves
-    network = Steered(unet, DepthControlNet.from_unet(unet, config.control_channels, carries_motion=True))
+    network = Steered(unet, DepthControlNet.from_unet(unet, config.control.channels, carries_motion=True))
     if init is None:
         _open_control(network.controlnet)
     if init is not None:
@@ -134,7 +134,7 @@ def draw_generator(stage: Stage, config: TrainConfig, rng: torch.Generator) -> S
     overlap = small_spec(config).known
     two_windows = 2 * stage.max_frames - overlap
     whole_windows = stage.max_frames == small_spec(config).window and stage.clip_frames >= two_windows
-    if whole_windows and uniform(rng) < config.own_context_probability:
+    if whole_windows and uniform(rng) < config.context.own_probability:
         return StepDraw(two_windows, overlap, True)
     return StepDraw(stage.max_frames, whole(rng, 1, overlap), False)
 
@@ -195,7 +195,7 @@ def generator_loss(
         config: Says how.
         rngs: One per clip; the first one draws for the step.
     """
-    scale = 0.0 if uniform(rngs[0]) < config.control_dropout else 1.0
+    scale = 0.0 if uniform(rngs[0]) < config.control.dropout else 1.0
     rgb, control, depth_m, cameras = batch
     window = model.spec.window
     if draw.own:
@@ -213,11 +213,13 @@ def generator_loss(
     truth, seen = true_flow(depth_m, cameras, draw.known - 1)
     off = (new.flow - truth[:, draw.known :]) / FLOW_UNIT
     # Far-off flow counts no more than linearly, and no pixel for more than a few units: it may be a thing that moved.
-    loss = loss + config.flow_weight * masked_mean(off.abs().clamp_max(_FLOW_LIMIT).mean(2), seen[:, draw.known :])
+    loss = loss + config.generator.flow_weight * masked_mean(
+        off.abs().clamp_max(_FLOW_LIMIT).mean(2), seen[:, draw.known :]
+    )
     for axis in (-1, -2):
-        loss = loss + config.gradient_weight * _absolute(error.diff(dim=axis))
+        loss = loss + config.loss.gradient_weight * _absolute(error.diff(dim=axis))
     if error.shape[1] > 1:
-        loss = loss + 0.5 * config.temporal_weight * _absolute(error.diff(dim=1))
+        loss = loss + 0.5 * config.loss.temporal_weight * _absolute(error.diff(dim=1))
     return loss
 
 

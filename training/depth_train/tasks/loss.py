@@ -59,18 +59,18 @@ def depth_loss(
     """
     error = prediction - target
     aligned_error = align(prediction, target, valid) - target
-    loss = masked_mean(error.abs(), valid) + config.affine_weight * masked_mean(aligned_error.abs(), valid)
-    if config.relative_weight > 0:
+    loss = masked_mean(error.abs(), valid) + config.loss.affine_weight * masked_mean(aligned_error.abs(), valid)
+    if config.loss.relative_weight > 0:
         # Disparity in shares of the clip's range: its inverse weighs as relative error of depth does.
         weight = 1 / ((target + 1) / 2 + _FARTHEST_SHARE)
         weight = weight / weight.mean()
-        loss = loss + config.relative_weight * masked_mean(aligned_error.abs() * weight, valid)
+        loss = loss + config.loss.relative_weight * masked_mean(aligned_error.abs() * weight, valid)
     for step in (1, 2, 4, 8):
         across = (aligned_error[..., step:] - aligned_error[..., :-step]).abs()
         down = (aligned_error[..., step:, :] - aligned_error[..., :-step, :]).abs()
         across_mean = masked_mean(across, valid[..., step:] & valid[..., :-step])
         down_mean = masked_mean(down, valid[..., step:, :] & valid[..., :-step, :])
-        loss = loss + config.gradient_weight * (across_mean + down_mean) / 8
+        loss = loss + config.loss.gradient_weight * (across_mean + down_mean) / 8
     # A step in the error at the seam is a step in the depth.
     series, known = error, valid
     if last is not None:
@@ -78,5 +78,5 @@ def depth_loss(
         known = torch.cat([last[1], valid], dim=1)
     if series.shape[1] > 1:
         change = (series[:, 1:] - series[:, :-1]).abs()
-        loss = loss + config.temporal_weight * masked_mean(change, known[:, 1:] & known[:, :-1])
+        loss = loss + config.loss.temporal_weight * masked_mean(change, known[:, 1:] & known[:, :-1])
     return loss

@@ -25,7 +25,7 @@ ADDED_TIME_IDS = (6.0, 127.0, 0.0)  # ChronoDepth's
 def checkpoint_spec(config: TrainConfig) -> CheckpointSpec:
     """What the trained model will expect of the engine."""
     one_step = config.stages[-1].objective == "one_step"
-    window = config.window or config.max_frames
+    window = config.recommends.window or config.max_frames
     return replace(
         CHRONODEPTH,
         kind=config.kind,
@@ -34,14 +34,14 @@ def checkpoint_spec(config: TrainConfig) -> CheckpointSpec:
         added_time_ids=ADDED_TIME_IDS,
         start="zero" if one_step else "noise",
         decode_chunk=CHRONODEPTH.decode_chunk if config.base else 1,
-        context_c_noise=config.context_c_noise,
+        context_c_noise=config.context.c_noise,
         sampler="euler",
         window=window,
-        stride=config.stride or max(1, window // 2),
+        stride=config.recommends.stride or max(1, window // 2),
         steps=1 if one_step else CHRONODEPTH.steps,
         multiple=config.multiple,
-        max_res=config.max_res,
-        area_px=config.area_px,
+        max_res=config.recommends.max_res,
+        area_px=config.recommends.area_px,
         flow=one_step and not config.base,
     )
 
@@ -60,8 +60,8 @@ def start_model(config: TrainConfig, init: Path | None, device: torch.device) ->
     spec = checkpoint_spec(config)
     base = resolve_checkpoint(config.base, spec=spec) if config.base else None
     if base is None:
-        codec: Codec = PatchCodec(config.patch)
-        embedder = ConstantEmbedder(torch.zeros(config.embedding_dim))
+        codec: Codec = PatchCodec(config.network.patch)
+        embedder = ConstantEmbedder(torch.zeros(config.network.embedding_dim))
         unet = build_unet(config)
         silence_temporal(unet)
     else:
@@ -95,7 +95,7 @@ def _weights_of(init: Path, unet: DepthUNet) -> dict[str, torch.Tensor]:
 
 def build_unet(config: TrainConfig) -> DepthUNet:
     """A small UNet of SVD's class for depth and the patch codec."""
-    codec = PatchCodec(config.patch)
+    codec = PatchCodec(config.network.patch)
     channels = codec.condition_channels + codec.depth_channels
     return DepthUNet(**unet_shape(config, in_channels=channels, out_channels=codec.depth_channels))
 
@@ -107,15 +107,15 @@ def unet_shape(config: TrainConfig, *, in_channels: int, out_channels: int) -> d
         "in_channels": in_channels,
         "out_channels": out_channels,
         "down_block_types": tuple(
-            f"{'CrossAttn' if attends else ''}DownBlockSpatioTemporal" for attends in config.attention
+            f"{'CrossAttn' if attends else ''}DownBlockSpatioTemporal" for attends in config.network.attention
         ),
         "up_block_types": tuple(
-            f"{'CrossAttn' if attends else ''}UpBlockSpatioTemporal" for attends in reversed(config.attention)
+            f"{'CrossAttn' if attends else ''}UpBlockSpatioTemporal" for attends in reversed(config.network.attention)
         ),
-        "block_out_channels": config.channels,
+        "block_out_channels": config.network.channels,
         "layers_per_block": 1,
-        "cross_attention_dim": config.embedding_dim,
-        "num_attention_heads": config.heads,
+        "cross_attention_dim": config.network.embedding_dim,
+        "num_attention_heads": config.network.heads,
         "addition_time_embed_dim": 32,
         "projection_class_embeddings_input_dim": 3 * 32,
         "num_frames": config.max_frames,
