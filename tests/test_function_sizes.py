@@ -17,8 +17,6 @@ MOST = 8
 STILL_TOO_MANY = {
     "apps/novel_view/nerf/command.py: train_nerf",
     "apps/novel_view/views/render_command.py: plan_render",
-    "depth_engine/depth/formats.py: open_depth_sink",
-    "depth_engine/depth/sidecar.py: make_sidecar",
     "depth_engine/geometry/pose_estimation.py: _result",
     "depth_engine/geometry/pose_estimation.py: estimate_poses",
     "tests/straight_line.py: chronodepth",

@@ -27,6 +27,7 @@ from depth_engine.depth import metrics
 from depth_engine.depth.formats import (
     DEPTH_FORMATS,
     DepthFormat,
+    Stored,
     depth_path,
     iter_depth,
     open_depth_sink,
@@ -35,6 +36,7 @@ from depth_engine.depth.formats import (
 from depth_engine.depth.sidecar import (
     DEPTH_KINDS,
     DepthKind,
+    Held,
     make_sidecar,
     read_sidecar,
     sidecar_path,
@@ -57,7 +59,7 @@ class DepthVideo:
         kind: "disparity", "depth" or "metric" (metres).
         times_s: float64 `[T]`, seconds, increasing.
         fps: Nominal frame rate; any number is taken and kept as a fraction.
-        meta: Content of the sidecar, as `depth_files.make_sidecar` documents it; may be empty.
+        meta: Content of the sidecar, as `make_sidecar` documents it; may be empty.
     """
 
     values: np.ndarray
@@ -220,23 +222,16 @@ class DepthVideo:
             width=width,
             fps=self.fps,
             overwrite=overwrite,
-            dtype=dtype,
-            value_range=value_range,
-            kind=self.kind,
+            stored=Stored(dtype, value_range, self.kind),
         )
         names = self.meta.get("frame_names") or []
         names = names if len(names) == len(self) else [None] * len(self)
         with sink:
             for frame, time_s, name in zip(self.values, self.times_s, names, strict=True):
                 sink.write(frame, float(time_s), name)
+        clipped = {format: sink.clipped}
         fresh = make_sidecar(
-            kind=self.kind,
-            fps=self.fps,
-            times_s=self.times_s,
-            height=height,
-            width=width,
-            value_range=value_range,
-            clipped={format: sink.clipped},
+            Held(self.kind, self.fps, self.times_s, height, width, value_range=value_range, clipped=clipped)
         )
         # What only the sidecar knows (checkpoint, seed, settings, source, shots) is carried over.
         kept = {key: value for key, value in self.meta.items() if not fresh.get(key)} | {"frame_names": names}

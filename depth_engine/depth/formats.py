@@ -20,6 +20,7 @@ import shutil
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -172,6 +173,26 @@ class DepthSink(ABC):
     def _discard(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Stored:
+    """How values are stored.
+
+    Attributes:
+        dtype: "float32" or "float16", what npy and exr store; the other formats have a type of their own.
+        value_range: (lo, hi) that the darkest and brightest count (mkv, png16) or the ends of the colour map (mp4)
+            stand for. Values outside are clipped and counted.
+        kind: One of `DEPTH_KINDS`; decides which end of the mp4's colours is near.
+        cmap: Colour map of the mp4, one of `visualize.COLOR_MAPS`.
+        marks: What the two video formats say of the picture.
+    """
+
+    dtype: str = "float32"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    kind: str = "disparity"
+    cmap: str = "spectral"
+    marks: Marks | None = None
+
+
 def open_depth_sink(
     path: str | Path,
     format: str,
@@ -180,11 +201,7 @@ def open_depth_sink(
     width: int,
     fps: Fraction | float,
     overwrite: bool = False,
-    dtype: str = "float32",
-    value_range: tuple[float, float] = (0.0, 1.0),
-    kind: str = "disparity",
-    cmap: str = "spectral",
-    marks: Marks | None = None,
+    stored: Stored | None = None,
 ) -> DepthSink:
     """Open a depth file for writing.
 
@@ -195,36 +212,32 @@ def open_depth_sink(
         width: Columns of every frame.
         fps: Nominal frame rate, for the two video formats.
         overwrite: Replace an existing target, once the new one is whole.
-        dtype: "float32" or "float16", what npy and exr store; the other formats have a type of their own.
-        value_range: (lo, hi) that the darkest and brightest count (mkv, png16) or the ends of the colour map (mp4)
-            stand for. Values outside are clipped and counted.
-        kind: One of `DEPTH_KINDS`; decides which end of the mp4's colours is near.
-        cmap: Colour map of the mp4, one of `visualize.COLOR_MAPS`.
-        marks: What the two video formats say of the picture.
+        stored: How values are stored; None: float32 disparity in [0, 1].
 
     Raises:
         ValueError: An argument is not accepted.
         FileExistsError: The target exists and `overwrite` is off.
     """
-    target = depth_path(path, format)
-    if dtype not in ("float32", "float16"):
-        raise ValueError(f"dtype: {dtype!r} is not one of float32, float16")
-    if kind not in DEPTH_KINDS:
-        raise ValueError(f"kind: {kind!r} is not one of {', '.join(DEPTH_KINDS)}")
+    target, stored = depth_path(path, format), stored or Stored()
+    value_range = stored.value_range
+    if stored.dtype not in ("float32", "float16"):
+        raise ValueError(f"dtype: {stored.dtype!r} is not one of float32, float16")
+    if stored.kind not in DEPTH_KINDS:
+        raise ValueError(f"kind: {stored.kind!r} is not one of {', '.join(DEPTH_KINDS)}")
     check_range(value_range)
     if format == "npy":
-        return _NpySink(target, height, width, overwrite, dtype)
+        return _NpySink(target, height, width, overwrite, stored.dtype)
     if format == "exr":
-        return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(dtype, kind), None)
+        return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(stored.dtype, stored.kind), None)
     if format == "png16":
         return _FolderSink(target, height, width, overwrite, ".png", _write_png16, value_range)
     from depth_engine.video.write import VideoWriter
 
     size = {"width": width, "height": height}
-    writer = partial(VideoWriter, target, **size, fps=fps, marks=marks, overwrite=overwrite)
+    writer = partial(VideoWriter, target, **size, fps=fps, marks=stored.marks, overwrite=overwrite)
     if format == "mkv":
         return _MkvSink(target, height, width, overwrite, writer, value_range)
-    return _PreviewSink(target, height, width, overwrite, writer, value_range, kind, cmap)
+    return _PreviewSink(target, height, width, overwrite, writer, value_range, stored.kind, stored.cmap)
 
 
 class _NpySink(DepthSink):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -44,49 +45,68 @@ def check_range(value_range: tuple[float, float]) -> None:
         raise ValueError(f"value_range: ({lo}, {hi}) must be two finite numbers, the smaller first")
 
 
-def make_sidecar(
-    *,
-    kind: str,
-    fps: Fraction | float | str,
-    times_s: Sequence[float] | np.ndarray,
-    height: int,
-    width: int,
-    value_range: tuple[float, float] = (0.0, 1.0),
-    checkpoint: Mapping[str, str] | None = None,
-    seed: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    source: str | None = None,
-    shots: Sequence[int] = (),
-    clipped: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
-    """The content of a sidecar.
+@dataclass(frozen=True)
+class Held:
+    """What depth files hold.
 
-    Args:
+    Attributes:
         kind: One of `DEPTH_KINDS`.
         fps: Nominal frame rate; stored as text, "30000/1001".
         times_s: Timestamp of every frame, seconds; their number is the frame count.
         height: Rows.
         width: Columns.
         value_range: (lo, hi) that counts 0 and 65535 of mkv and png16 stand for; npy and exr hold values as they are.
+        shots: First frame of every shot.
+        clipped: Format -> number of values that lay outside `value_range` and were clipped to it.
+    """
+
+    kind: str
+    fps: Fraction | float | str
+    times_s: Sequence[float] | np.ndarray
+    height: int
+    width: int
+    value_range: tuple[float, float] = (0.0, 1.0)
+    shots: Sequence[int] = ()
+    clipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What depth was made of, and how.
+
+    Attributes:
         checkpoint: {"name": ..., "sha256": ...} of what computed the depth.
         seed: Its seed.
         settings: All other settings, whatever JSON can hold.
         source: The clip.
-        shots: First frame of every shot.
-        clipped: Format -> number of values that lay outside `value_range` and were clipped to it.
+    """
+
+    checkpoint: Mapping[str, str] | None = None
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+
+
+def make_sidecar(held: Held, made_by: MadeBy | None = None) -> dict[str, Any]:
+    """The content of a sidecar.
+
+    Args:
+        held: What the files hold.
+        made_by: What it was made of; None: not known.
 
     Raises:
         ValueError: The kind, the range or the frame rate is not accepted.
     """
-    if kind not in DEPTH_KINDS:
-        raise ValueError(f"kind: {kind!r} is not one of {', '.join(DEPTH_KINDS)}")
-    check_range(value_range)
-    lo, hi = (float(bound) for bound in value_range)
-    rate = as_frame_rate(fps)
+    made_by = made_by or MadeBy()
+    if held.kind not in DEPTH_KINDS:
+        raise ValueError(f"kind: {held.kind!r} is not one of {', '.join(DEPTH_KINDS)}")
+    check_range(held.value_range)
+    lo, hi = (float(bound) for bound in held.value_range)
+    rate = as_frame_rate(held.fps)
     return {
         "format_version": FORMAT_VERSION,
-        "kind": kind,
-        "meaning": _MEANING[kind],
+        "kind": held.kind,
+        "meaning": _MEANING[held.kind],
         "value_range": [lo, hi],
         "scale": {
             "applies_to": list(COUNT_FORMATS),
@@ -94,17 +114,17 @@ def make_sidecar(
             "offset": lo,
             "step": (hi - lo) / MAX_COUNT,
         },
-        "checkpoint": None if checkpoint is None else dict(checkpoint),
-        "seed": seed,
-        "settings": dict(settings or {}),
-        "source": source,
+        "checkpoint": None if made_by.checkpoint is None else dict(made_by.checkpoint),
+        "seed": made_by.seed,
+        "settings": dict(made_by.settings),
+        "source": made_by.source,
         "fps": f"{rate.numerator}/{rate.denominator}",
-        "height": int(height),
-        "width": int(width),
-        "frame_count": len(times_s),
-        "times_s": [float(time_s) for time_s in times_s],
-        "shots": [int(first) for first in shots],
-        "clipped": dict(clipped or {}),
+        "height": int(held.height),
+        "width": int(held.width),
+        "frame_count": len(held.times_s),
+        "times_s": [float(time_s) for time_s in held.times_s],
+        "shots": [int(first) for first in held.shots],
+        "clipped": dict(held.clipped),
     }
 
 

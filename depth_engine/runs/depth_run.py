@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from depth_engine.depth.formats import DEPTH_FORMATS, DepthSink, depth_path, open_depth_sink
-from depth_engine.depth.sidecar import make_sidecar, sidecar_path, write_sidecar
+from depth_engine.depth.formats import DEPTH_FORMATS, DepthSink, Stored, depth_path, open_depth_sink
+from depth_engine.depth.sidecar import Held, MadeBy, make_sidecar, sidecar_path, write_sidecar
 from depth_engine.models.svd.windows import Window
 from depth_engine.report.colours import colorize, side_by_side
 from depth_engine.report.page import Report, write_report
@@ -151,17 +151,16 @@ class DepthRun(ResumableRun):
         """See `ResumableRun.write_texts`."""
         job, facts = self.depth_job, self.maker.facts(self.info)
         notes = [*facts.pop("notes", []), *notes]
-        sidecar = make_sidecar(
-            kind=self.maker.kind,
-            fps=job.rate(self.info),
-            times_s=self.times_s,
-            height=self.info.height,
-            width=self.info.width,
-            source=str(job.source),
+        held = Held(
+            self.maker.kind,
+            job.rate(self.info),
+            self.times_s,
+            self.info.height,
+            self.info.width,
             shots=self.first_frames,
             clipped={name: sink.clipped for name, sink in self.sinks.items()},
-            **facts,
         )
+        sidecar = make_sidecar(held, MadeBy(source=str(job.source), **facts))
         if (timecode := job.timecode(self.info)) is not None:
             sidecar["timecode"] = timecode
         if self.names:
@@ -190,14 +189,14 @@ class DepthRun(ResumableRun):
     def _sink(self, format: str) -> DepthSink:
         """A depth file, begun with its first frame."""
         if format not in self.sinks:
+            marks = Marks(self.info.sample_aspect, self.job.timecode(self.info))
             sink = open_depth_sink(
                 self.depth_job.work / "depth",
                 format,
                 height=self.info.height,
                 width=self.info.width,
                 fps=self.job.rate(self.info),
-                kind=self.maker.kind,
-                marks=Marks(self.info.sample_aspect, self.job.timecode(self.info)),
+                stored=Stored(kind=self.maker.kind, marks=marks),
             )
             self.sinks[format] = self.open_files.enter_context(sink)
         return self.sinks[format]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from depth_engine.depth import formats as depth_files
-from depth_engine.depth.formats import DEPTH_FORMATS, depth_path, iter_depth, open_depth_sink, split_depth_path
-from depth_engine.depth.sidecar import make_sidecar, read_sidecar, sidecar_path, write_sidecar
+from depth_engine.depth.formats import DEPTH_FORMATS, Stored, depth_path, iter_depth, open_depth_sink, split_depth_path
+from depth_engine.depth.sidecar import Held, MadeBy, make_sidecar, read_sidecar, sidecar_path, write_sidecar
 from depth_engine.video.read import read_frames
 from tests.clips import packet_times_s
 
@@ -31,8 +31,10 @@ def _clip(frame_count: int = 4, height: int = 18, width: int = 26) -> np.ndarray
     return np.random.default_rng(7).random((frame_count, height, width), dtype=np.float32)
 
 
-def _write(base: Path, format: str, clip: np.ndarray, **options) -> Path:
-    with open_depth_sink(base, format, height=clip.shape[1], width=clip.shape[2], fps=Fraction(24), **options) as sink:
+def _write(base: Path, format: str, clip: np.ndarray, overwrite: bool = False, **stored) -> Path:
+    size = {"height": clip.shape[1], "width": clip.shape[2]}
+    given = Stored(**stored)
+    with open_depth_sink(base, format, **size, fps=Fraction(24), overwrite=overwrite, stored=given) as sink:
         for index, frame in enumerate(clip):
             sink.write(frame, index / 24)
     return sink.path
@@ -43,12 +45,10 @@ def _bytes(path: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def _sidecar_of(clip: np.ndarray, **changes) -> dict:
+def _sidecar_of(clip: np.ndarray, made_by: MadeBy | None = None, **changes) -> dict:
     times_s = np.arange(len(clip)) / 24
-    return make_sidecar(
-        **{"kind": "disparity", "fps": 24, "times_s": times_s, "height": clip.shape[1], "width": clip.shape[2]}
-        | changes
-    )
+    held = {"kind": "disparity", "fps": 24, "times_s": times_s, "height": clip.shape[1], "width": clip.shape[2]}
+    return make_sidecar(Held(**held | changes), made_by)
 
 
 # ---------------------------------------------------------------------------------------------------------- names
@@ -280,7 +280,7 @@ def test_clipped_values_are_counted(format: str, tmp_path: Path) -> None:
 
 
 def test_bad_frames_name_file_and_frame(tmp_path: Path) -> None:
-    with open_depth_sink(tmp_path / "depth", "npy", height=18, width=26, fps=24, dtype="float16") as sink:
+    with open_depth_sink(tmp_path / "depth", "npy", height=18, width=26, fps=24, stored=Stored("float16")) as sink:
         sink.write(_clip()[0], 0.0)
         with pytest.raises(ValueError, match=r"depth\.npy: frame 1 has shape \(26, 18\), not \(18, 26\)"):
             sink.write(_clip()[0].T, 1.0)
@@ -305,9 +305,11 @@ def test_bad_frames_name_file_and_frame(tmp_path: Path) -> None:
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(options: dict, message: str, tmp_path: Path) -> None:
-    arguments: dict[str, Any] = {"height": 18, "width": 26, "fps": 24} | options
+    arguments: dict[str, Any] = {"height": 18, "width": 26, "fps": 24}
+    stored = Stored(**{name: value for name, value in options.items() if name not in arguments})
+    arguments |= {name: value for name, value in options.items() if name in arguments}
     with pytest.raises(ValueError, match=message):
-        open_depth_sink(tmp_path / "depth", "mp4", **arguments)
+        open_depth_sink(tmp_path / "depth", "mp4", **arguments, stored=stored)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -424,26 +426,25 @@ def test_value_range_comes_from_the_sidecar(tmp_path: Path) -> None:
 
 
 def test_sidecar_round_trip(tmp_path: Path) -> None:
-    content = make_sidecar(
+    held = Held(
         kind="metric",
         fps=Fraction(30000, 1001),
         times_s=np.array([0.0, 1001 / 30000]),
         height=4,
         width=6,
         value_range=(0, 65.535),
-        checkpoint={"name": "bundled", "sha256": "ab" * 32},
-        seed=3,
-        settings={
-            "window": 10,
-            "resolution": (480, 640),
-            "sigma": np.float32(0.5),
-            "count": np.int64(9),
-            "folder": Path("x/y"),
-        },
-        source="a <b> & c.mp4",
         shots=[0, 1],
         clipped={"mkv": 2},
     )
+    settings = {
+        "window": 10,
+        "resolution": (480, 640),
+        "sigma": np.float32(0.5),
+        "count": np.int64(9),
+        "folder": Path("x/y"),
+    }
+    made_by = MadeBy({"name": "bundled", "sha256": "ab" * 32}, 3, settings, "a <b> & c.mp4")
+    content = make_sidecar(held, made_by)
     write_sidecar(tmp_path / "depth.json", content)
     back = read_sidecar(tmp_path / "depth.json")
     assert back["fps"] == "30000/1001"
@@ -465,7 +466,7 @@ def test_sidecar_is_the_same_bytes_and_one_line_a_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float64("-inf"), {"deep": [float("nan")]}, object()])
 def test_what_json_cannot_hold_is_never_written(value: object, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="settings cannot be written as JSON"):
-        write_sidecar(tmp_path / "depth.json", _sidecar_of(_clip(), settings={"bad": value}))
+        write_sidecar(tmp_path / "depth.json", _sidecar_of(_clip(), MadeBy(settings={"bad": value})))
     assert list(tmp_path.iterdir()) == []
 
 
