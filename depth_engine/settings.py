@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from depth_engine.checks import check_keywords, known_name
+from depth_engine.models.svd.spec import Sampler, Strategy
 from depth_engine.models.svd.windows import Layout, check_plan
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from depth_engine.models.svd.spec import CheckpointSpec
 
 
-STRATEGIES = ("context", "replacement", "independent", "crossfade")
-SAMPLERS = ("euler", "reference")
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Sampler = Literal["euler", "reference"]
-Strategy = Literal["context", "replacement", "independent", "crossfade"]
+from depth_engine.models.svd.spec import Sampler, Strategy
 
 # (scaled noisy latents [T, C, h, w], c_noise [T]) -> network output F [T, C, h, w]; condition and embedding are bound.
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -90,7 +89,7 @@ def denoise_window(task: WindowTask, strategy: Strategy) -> Tensor:
     """
     if not len(task.context) and strategy != "crossfade":
         return denoise_independent(task)
-    return STRATEGIES[strategy](task)
+    return _DENOISERS[strategy](task)
 
 
 def denoise_independent(task: WindowTask) -> Tensor:
@@ -155,7 +154,7 @@ def denoise_crossfade(task: WindowTask) -> Tensor:
     return torch.cat([latents[:known] * weight + context * (1 - weight), latents[known:]])
 
 
-STRATEGIES: dict[str, Callable[[WindowTask], Tensor]] = {
+_DENOISERS: dict[Strategy, Callable[[WindowTask], Tensor]] = {
     "context": denoise_context,
     "replacement": denoise_replacement,
     "independent": denoise_independent,

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from depth_engine.plain_data import from_plain
 
 Kind = Literal["disparity", "depth"]
+# How a window takes up what the one before it said, and how a window is sampled: the one list of each.
+Strategy = Literal["context", "replacement", "independent", "crossfade"]
+Sampler = Literal["euler", "reference"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class CheckpointSpec:
     to_depth: Literal["mean_then_clip", "clip_then_mean"]
     decode_chunk: int
     context_c_noise: float
-    sampler: Literal["euler", "reference"]
-    strategy: Literal["context", "replacement", "independent", "crossfade"]
+    sampler: Sampler
+    strategy: Strategy
     window: int
     stride: int
     steps: int
