@@ -110,6 +110,8 @@ def test_procedural_scenes_go_into_a_store_and_into_packs(tmp_path: Path) -> Non
     assert view.frames == 2
     done = run("score", "bundled", "--store", store)
     assert done.exit_code == 0 and "procedural: 1 views" in done.output, done.output
+    depth, row, _ = (line.split()[-4:] for line in done.output.splitlines()[-3:])
+    assert all(0 <= float(value) for value in (*depth, row[3])), "delta1, AbsRel, Spearman, drift of the level"
     assert run("score", "bundled", "--store", tmp_path / "none").exit_code == 2
     done = run("pack", store, "-o", tmp_path / "packs")
     assert done.exit_code == 0 and "1 packs" in done.output, done.output

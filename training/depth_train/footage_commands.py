@@ -60,17 +60,23 @@ def print_store_scores(engine: DepthEngine, store: Path, max_views: int) -> None
     for place, view in read_views(store, max_views):
         values = engine.estimate(np.stack(view.frames), shots=False).values
         for name, score in score_footage(values, view).items():
-            numbers = (score.delta1, score.abs_rel, score.spearman)
+            numbers = (score.delta1, score.abs_rel, score.spearman, score.drift)
             found[place, name].append(numbers)
             found["all", name].append(numbers)
     if not found:
         raise ValueError(f"--store: no view in {store} has enough depth to score")
-    click.echo(f"{'':<34}{'delta1':>8}{'AbsRel':>8}{'Spearman':>10}")
+    click.echo(f"{'':<34}{'delta1':>8}{'AbsRel':>8}{'Spearman':>10}{'drift':>8}")
     for place in sorted({place for place, _ in found}, key=lambda name: (name == "all", name)):
         click.echo(f"{place}: {len(found[place, 'depth'])} views")
         for name in ("depth", "image row", "constant"):
-            delta1, abs_rel, spearman = np.nanmean(found[place, name], axis=0)
-            click.echo(f"  {name:<32}{delta1:>8.3f}{abs_rel:>8.3f}{spearman:>10.3f}")
+            delta1, abs_rel, spearman, drift = _means(found[place, name])
+            click.echo(f"  {name:<32}{delta1:>8.3f}{abs_rel:>8.3f}{spearman:>10.3f}{drift:>8.3f}")
+
+
+def _means(rows: Sequence[tuple[float, ...]]) -> list[float]:
+    """Column by column over the rows that have a number there; nan where none has."""
+    known = ([value for value in column if value == value] for column in zip(*rows, strict=True))
+    return [sum(column) / len(column) if column else float("nan") for column in known]
 
 
 @click.command()
