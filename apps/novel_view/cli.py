@@ -17,10 +17,16 @@ from novel_view.scene_commands import export, nerf, poses
 _OUTPUT = click.Path(path_type=Path)
 
 
+_OF_PATH = ("amplitude", "period", "easing", "smooth")
+
 _video_options = options(
     click.option("-o", "--output", type=_OUTPUT, required=True, help="Video file to write."),
     click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
-    click.option("--mask-out", type=_OUTPUT, help="Video of the holes as they were before filling."),
+    click.option(
+        "--mask-out",
+        type=_OUTPUT,
+        help="Video of the holes: white where no pixel of the frame itself came to lie, before any filling.",
+    ),
     click.option("--sharpen/--no-sharpen", default=True, help="Move depth borders to the picture's first."),
     click.option(
         "--edge/--no-edge",
@@ -63,21 +69,30 @@ def main() -> None:
     help="nerfstudio's dataparser_transforms.json, for a camera path that its viewer saved; needs --poses.",
 )
 @click.option("--fill", default="spatial", show_default=True, help="Holes: none, spatial, or temporal (needs --poses).")
+@click.option(
+    "--crop",
+    type=float,
+    default=0.0,
+    help="Per cent of each side to cut, so that moved borders fall outside; the rest is shown at the clip's size.",
+)
+@click.option("--overscan", type=float, default=0.0, help="Per cent to render beyond each side: larger frames.")
 def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Show INPUT from a moving camera."""
     with told(debug, 2):
         from novel_view.paths import ONE_WAY, PATHS
-        from novel_view.views.render_command import fov_of, plan_render
-        from novel_view.views.rendering import Borders
+        from novel_view.views.render_command import Look, Move, Scene, fov_of, plan_render
+        from novel_view.views.rendering import Borders, Framing
 
         if given["path"] != "stabilize":
             refuse_unused(["smooth"], "only applies to --path stabilize")
         if given["path"] in PATHS and given["path"] not in ONE_WAY:
             refuse_unused(["easing"], f"only applies to one-way moves: --path {', '.join(ONE_WAY)}")
         job, depth = _job(source, given), depth_request(given)
-        given["fov"] = fov_of(job, given.pop("fov"), given.pop("focal"))
-        borders = Borders(given.pop("sharpen"), given.pop("edge"))
-        plan = plan_render(job, borders=borders, depth=depth, **given)
+        scene = Scene(fov_of(job, given["fov"], given["focal"]), given["near"], given["far"], given["poses"])
+        move = Move(**{name: given[name] for name in ("path", *_OF_PATH, "transforms")})
+        framing = Framing(given["crop"], given["overscan"])
+        look = Look(given["fill"], Borders(given["sharpen"], given["edge"]), framing)
+        plan = plan_render(job, move, scene, look, depth)
     _run(plan, quiet, debug)
 
 
@@ -102,15 +117,20 @@ def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     show_default=True,
     help="Disparity in the screen's plane: 0 farthest, 1 nearest.",
 )
+@click.option("--swap-eyes", is_flag=True, help="Right eye first, for looking cross-eyed.")
+@click.option(
+    "--right-out", type=_OUTPUT, help="With --layout left: the right eye in a file of its own, in the same run."
+)
 def stereo(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Left and right view of INPUT in one video."""
     with told(debug, 2):
-        from novel_view.views.render_command import plan_stereo
         from novel_view.views.rendering import Borders
+        from novel_view.views.stereo import Eyes
+        from novel_view.views.stereo_command import plan_stereo
 
         job, depth = _job(source, given), depth_request(given)
-        borders = Borders(given.pop("sharpen"), given.pop("edge"))
-        plan = plan_stereo(job, borders=borders, depth=depth, **given)
+        eyes, borders = Eyes(given["separation"], given["convergence"]), Borders(given["sharpen"], given["edge"])
+        plan = plan_stereo(job, eyes, given["layout"], borders, depth, swap_eyes=given["swap_eyes"])
     _run(plan, quiet, debug)
 
 
@@ -118,9 +138,15 @@ def _job(source: str, given: dict[str, Any]) -> Any:
     """The clip job of a command's arguments, which are taken out."""
     from depth_engine.runs.derived_clip import ClipJob
 
-    mask = given.pop("mask_out")
-    companions = {} if mask is None else {"mask": mask}
-    return ClipJob(source, output=given.pop("output"), codec=given.pop("codec"), companions=companions, **taken(given))
+    files = {"mask": given.pop("mask_out"), "right": given.pop("right_out", None)}
+    return ClipJob(
+        source,
+        output=given.pop("output"),
+        codec=given.pop("codec"),
+        companions={name: path for name, path in files.items() if path is not None},
+        alike=("right",),
+        **taken(given),
+    )
 
 
 def _run(plan: Any, quiet: bool, debug: bool) -> None:

@@ -258,12 +258,21 @@ class NerfPlan:
 
     def run(self, begin: Begin, on_training: Callable[[str, int, int], None]) -> NerfResult:
         """Make the data set if need be, train, render."""
-        from novel_view.nerf.command import train_nerf
+        from novel_view.nerf.command import NerfTraining, train_nerf
 
         folder = self.data.run(begin)[0].folder if isinstance(self.data, ExportPlan) else self.data
         cameras = None if self.path is None else moved_cameras(folder, self.path)
+        how = dict(self.training)
+        run = {name: how.pop(name) for name in ("overwrite", "resume")}
+        training = NerfTraining(**how)
         return train_nerf(
-            folder, self.output, path_json=self.viewer_path, cameras=cameras, on_progress=on_training, **self.training
+            folder,
+            self.output,
+            training,
+            path_json=self.viewer_path,
+            cameras=cameras,
+            on_progress=on_training,
+            **run,
         )
 
 

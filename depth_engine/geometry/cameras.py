@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -38,8 +39,14 @@ class Camera:
                 raise ValueError(f"{name}: {getattr(self, name)} is not accepted; give pixels from 1 up")
 
 
-def intrinsics(fov_deg: float, height: int, width: int) -> np.ndarray:
+def intrinsics(fov_deg: float, height: int, width: int, sample_aspect: Fraction | float = 1) -> np.ndarray:
     """K `[3, 3]` of a picture with this vertical field of view, the principal point in its middle.
+
+    Args:
+        fov_deg: Vertical field of view, degrees.
+        height: Of the picture, pixels.
+        width: Of the picture, pixels.
+        sample_aspect: Width / height of one pixel.
 
     Raises:
         ValueError: The field of view is not between 0 and 180 degrees.
@@ -47,7 +54,7 @@ def intrinsics(fov_deg: float, height: int, width: int) -> np.ndarray:
     if not 0 < fov_deg < 180:
         raise ValueError(f"fov: {fov_deg:g} is not accepted; give degrees between 0 and 180")
     focal_px = height / 2 / math.tan(math.radians(fov_deg) / 2)
-    return np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
+    return np.array([[focal_px / float(sample_aspect), 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
 
 
 def opengl_from_opencv(world_from_camera: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def side_by_side(first: np.ndarray, *others: np.ndarray, max_width_each: int = 9
 
     Args:
         first: uint8 `[H, W, 3]`; decides the proportions.
-        others: uint8 `[h, w, 3]`; resized to the first one's place if they are not of its size.
+        others: uint8 `[h, w, 3]`; resized to the first one's place, with black bars where their proportions are others.
         max_width_each: Width limit of each place, pixels, at least 2.
 
     Returns:
@@ -106,7 +106,7 @@ def side_by_side(first: np.ndarray, *others: np.ndarray, max_width_each: int = 9
         raise ValueError(f"picture 0: {width}x{height} is smaller than 2x2")
     out_width = _even(min(width, max_width_each))
     out_height = height - height % 2 if width <= max_width_each else _even(round(height * out_width / width))
-    return np.concatenate([_fit(picture, out_height, out_width) for picture in [first, *others]], axis=1)
+    return np.concatenate([_placed(picture, out_height, out_width) for picture in [first, *others]], axis=1)
 
 
 def shrink_to_width(rgb: np.ndarray, max_width: int) -> np.ndarray:
@@ -153,6 +153,18 @@ def contact_sheet(frames: Sequence[np.ndarray], columns: int) -> np.ndarray:
         top, left = index // columns * height, index % columns * width
         sheet[top : top + height, left : left + width] = frame
     return sheet
+
+
+def _placed(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bring an image into a place, at its own proportions unless they differ by the rounding of a size alone."""
+    stretch = (image.shape[1] / image.shape[0]) / (width / height)
+    if 0.88 < stretch < 1.14:  # a side rounded to a multiple of 64 stretches small pictures so much
+        return _fit(image, height, width)
+    inner = (_even(round(height / stretch)), width) if stretch > 1 else (height, _even(round(width * stretch)))
+    place = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    place[top : top + inner[0], left : left + inner[1]] = _fit(image, *inner)
+    return place
 
 
 def _fit(image: np.ndarray, height: int, width: int) -> np.ndarray:

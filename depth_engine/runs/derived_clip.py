@@ -38,6 +38,7 @@ class ClipJob(Job):
         output: Video file to write.
         codec: `h264`, `prores` or `ffv1`.
         sound: Keep the source's sound.
+        alike: Companions that are written as the output is, with its codec and sound.
         eyes: How two eyes lie in a frame of the output.
         companions: Name of a companion clip -> video file to write it to, lossless where that is an `.mkv`.
     """
@@ -47,6 +48,7 @@ class ClipJob(Job):
     sound: bool = True
     companions: Mapping[str, Path] = field(default_factory=dict)
     eyes: TwoEyes | None = None
+    alike: Collection[str] = ()
 
     @property
     def work(self) -> Path:
@@ -93,8 +95,8 @@ def check_clip_job(job: ClipJob, identity: Mapping[str, Any]) -> VideoInfo:
         OSError: The folder can't be written.
     """
     check_format(job.output, job.codec)
-    for path in job.companions.values():
-        check_format(path, _companion_codec(path))
+    for name, path in job.companions.items():
+        check_format(path, job.codec if name in job.alike else _companion_codec(path))
     names = [path.name for path in job.outputs]
     for name in names:
         if names.count(name) > 1:
@@ -151,7 +153,10 @@ class ClipRun(ResumableRun):
         job = self.clip_job
         self.video(job.output, made, frame.time_s, codec=job.codec, sound=job.sound, eyes=job.eyes)
         for name, path in job.companions.items():
-            self.video(path, companions[name], frame.time_s, codec=_companion_codec(path), sound=False)
+            if name in job.alike:
+                self.video(path, companions[name], frame.time_s, codec=job.codec, sound=job.sound)
+            else:
+                self.video(path, companions[name], frame.time_s, codec=_companion_codec(path), sound=False)
         shown = [companions[name] for name in self._panels]
         row = side_by_side(frame.rgb, *shown, made, max_width_each=self.preview_width)
         self.video(job.preview, row, frame.time_s, sound=job.sound)

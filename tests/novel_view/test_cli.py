@@ -103,9 +103,81 @@ def test_stereo_gives_both_eyes(clip: Path, depth: Path, tmp_path: Path, layout:
         assert same < 0.75 * np.abs(left[:, 2:8, :-2] - right[:, 2:8, :-2]).mean()
 
 
+def test_eyes_can_be_swapped_and_lie_in_two_files(clip: Path, depth: Path, tmp_path: Path) -> None:
+    common = ("--depth", depth, "--codec", "ffv1", "--max-frames", 3)
+    for name, options in (
+        ("plain", ("--layout", "sbs")),
+        ("crossed", ("--layout", "sbs", "--swap-eyes")),
+        ("left", ("--layout", "left", "--right-out", tmp_path / "right.mkv")),
+    ):
+        result = run("stereo", clip, "-o", tmp_path / f"{name}.mkv", *common, *options)
+        assert result.exit_code == 0, result.output
+    plain, crossed, left, right = (pictures(tmp_path / f"{name}.mkv") for name in ("plain", "crossed", "left", "right"))
+    assert np.array_equal(np.roll(plain, WIDTH, axis=2), crossed) and not np.array_equal(plain, crossed)
+    assert np.array_equal(np.concatenate([left, right], axis=2), plain)
+    assert probe(tmp_path / "right.mkv").has_audio
+    preview = pictures(tmp_path / "plain.preview.mp4")
+    assert preview.shape[1:3] == (HEIGHT, 2 * WIDTH)
+    assert preview[:, :10, WIDTH:].max() < 40  # twice as wide, so half as high as its place, and not squeezed
+    told = run("stereo", clip, "-o", tmp_path / "told.mp4", "--depth", depth, "--max-frames", 3, "--swap-eyes")
+    assert told.exit_code == 0 and "can't say that the right eye comes first" in told.stdout
+    for options, text in (
+        (("--layout", "left", "--swap-eyes"), "--swap-eyes: is for sbs, tb"),
+        (("--right-out", tmp_path / "no.mkv"), "--right-out: is for --layout left"),
+    ):
+        refused = run("stereo", clip, "-o", tmp_path / "no.mp4", "--depth", depth, *options)
+        assert refused.exit_code == 2 and text in refused.output
+
+
+def test_moved_borders_fall_outside_what_is_cut_or_beyond_what_is_added(
+    clip: Path, depth: Path, tmp_path: Path
+) -> None:
+    common = ("--depth", depth, "--path", "lateral", "--amplitude", 20, "--period", 0.6, "--codec", "ffv1")
+    for name, options in (("plain", ()), ("cut", ("--crop", 25)), ("wide", ("--overscan", 25))):
+        result = run(
+            "render",
+            clip,
+            "-o",
+            tmp_path / f"{name}.mkv",
+            "--mask-out",
+            tmp_path / f"{name}-holes.mkv",
+            *common,
+            *options,
+        )
+        assert result.exit_code == 0, result.output
+    plain, cut, wide = (pictures(tmp_path / f"{name}.mkv") for name in ("plain", "cut", "wide"))
+    assert cut.shape == plain.shape and wide.shape == (FRAMES, HEIGHT * 3 // 2, WIDTH * 3 // 2, 3)
+    holes = {name: pictures(tmp_path / f"{name}-holes.mkv")[..., 0] > 0 for name in ("plain", "cut", "wide")}
+    # Beside the wall alone: the disc opens holes of its own.
+    at_sides = {name: (hole[:, :2, 0] | hole[:, :2, -1]).any() for name, hole in holes.items()}
+    assert at_sides == {"plain": True, "cut": False, "wide": True}
+    inner = holes["wide"][:, HEIGHT // 4 : -HEIGHT // 4, WIDTH // 4 : -WIDTH // 4]
+    assert np.array_equal(inner, holes["plain"])
+    middle = wide[:, HEIGHT // 4 : -HEIGHT // 4, WIDTH // 4 : -WIDTH // 4]
+    assert np.abs(middle.astype(int) - plain)[~holes["plain"]].max() <= 1
+
+
+def test_a_roll_is_as_large_as_asked_where_pixels_are_not_square(tmp_path: Path) -> None:
+    """A level line, turned by 45 degrees, as a player shows it: pixels are twice as wide as high."""
+    clip, path = tmp_path / "wide.mkv", tmp_path / "roll.json"
+    line = "color=black:s=64x96:r=25:d=0.12,drawbox=y=46:h=4:color=white:t=fill,setsar=2/1"
+    run_ffmpeg("-f", "lavfi", "-i", line, "-c:v", "ffv1", clip)
+    path.write_text(json.dumps({"keyframes": [{"time_s": 0, "rotation_deg": [0, 0, 45]}]}))
+    values = np.full((3, 96, 64), 0.5, np.float32)
+    depth = DepthVideo(values, "disparity", np.arange(3) / 25, Fraction(25)).save(tmp_path / "depth.npy")
+    result = run("render", clip, "-o", tmp_path / "out.mkv", "--depth", depth, "--path", path, "--codec", "ffv1")
+    assert result.exit_code == 0, result.output
+    assert probe(tmp_path / "out.mkv").sample_aspect == 2
+    y, x = np.nonzero(pictures(tmp_path / "out.mkv")[0, ..., 0] > 128)
+    slope = np.polyfit(2.0 * x, y, 1)[0]
+    assert abs(abs(np.degrees(np.arctan(slope))) - 45) < 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (("--crop", 60), "--crop: 60 is not accepted"),
+        (("--crop", 5, "--overscan", 5), "--crop, --overscan: give one"),
         (("--path", "spiral"), "--path: 'spiral'"),
         (("--fov", 180), "fov: 180 is not accepted"),
         (("--fov", 0), "fov: 0 is not accepted"),

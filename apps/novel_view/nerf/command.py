@@ -39,18 +39,43 @@ class NerfResult:
     video: Path
 
 
+@dataclass(frozen=True)
+class NerfTraining:
+    """How a NeRF is trained and shown.
+
+    Attributes:
+        iterations: Training steps.
+        fps: Frames per second of the video; None: the path's, else the data set's.
+        evaluate: Score the frames that training does not see.
+        use_depth: Off: the same training without the depth loss, to compare.
+        small: A field that two CPU cores train in minutes.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+
+    Raises:
+        ValueError: A number is not accepted.
+    """
+
+    iterations: int
+    fps: float | None = None
+    evaluate: bool = True
+    use_depth: bool = True
+    small: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"iterations: {self.iterations} is not accepted; give a whole number from 1 up")
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps: {self.fps:g} is not accepted; give frames per second above 0")
+
+
 def train_nerf(
     data: Path,
     output: Path,
+    training: NerfTraining,
     *,
-    iterations: int,
     path_json: Path | None = None,
     cameras: Sequence[Camera] | None = None,
-    fps: float | None = None,
-    evaluate: bool = True,
-    use_depth: bool = True,
-    small: bool = False,
-    device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
     on_progress: Progress = lambda stage, done, total: None,
@@ -60,14 +85,9 @@ def train_nerf(
     Args:
         data: Folder that `nerf_dataset.export_dataset` wrote.
         output: Folder to write; its name appears when all is done.
-        iterations: Training steps.
+        training: How.
         path_json: Camera path that nerfstudio's viewer saved, in the frame that it trains in.
         cameras: Or the cameras of a path, in the world of the data set. Without both: the data set's own, in order.
-        fps: Frames per second of the video; None: the path's, else the data set's.
-        evaluate: Score the frames that training does not see.
-        use_depth: Off: the same training without the depth loss, to compare.
-        small: A field that two CPU cores train in minutes.
-        device: `auto`, `cpu`, `cuda`, `mps`.
         overwrite: Replace an earlier result, and an interrupted run.
         resume: Go on with an interrupted run at its last checkpoint; pictures differ a little from an unbroken run's.
         on_progress: Told the stage, how much of it is done, and of how much.
@@ -78,7 +98,7 @@ def train_nerf(
         ImportError: nerfstudio is not installed.
         RuntimeError: The training failed; the message says where its log is.
     """
-    job = _job(data, iterations, path_json, cameras, fps)
+    job = _job(data, training.iterations, path_json, cameras, training.fps)
     refuse_existing(output, overwrite)
     if importlib.util.find_spec("nerfstudio") is None:
         raise ImportError("nerfstudio is not installed: pip install 'depth-engine[nerf]'")
@@ -86,10 +106,10 @@ def train_nerf(
 
     job |= {
         "output": str(output.resolve()),
-        "evaluate": evaluate,
-        "use_depth": use_depth,
-        "small": small,
-        "device": choose_device(device).type,
+        "evaluate": training.evaluate,
+        "use_depth": training.use_depth,
+        "small": training.small,
+        "device": choose_device(training.device).type,
     }
     work = _work_folder(output, job, overwrite=overwrite, resume=resume)
     _run(work, on_progress)
@@ -118,12 +138,8 @@ def _work_folder(output: Path, job: dict[str, Any], *, overwrite: bool, resume: 
 def _job(
     data: Path, iterations: int, path_json: Path | None, cameras: Sequence[Camera] | None, fps: float | None
 ) -> dict[str, Any]:
-    if iterations < 1:
-        raise ValueError(f"iterations: {iterations} is not accepted; give a whole number from 1 up")
     if path_json is not None and cameras is not None:
         raise ValueError("path: give a file of nerfstudio's or cameras, not both")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps: {fps:g} is not accepted; give frames per second above 0")
     meta = read_dataset(data)
     path_fps = None
     if path_json is not None:

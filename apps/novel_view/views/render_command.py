@@ -1,4 +1,4 @@
-"""What `novel-view render` and `novel-view stereo` do: check everything, get the depth, make the clip."""
+"""What `novel-view render` does: check everything, get the depth, make the clip."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,6 @@ from depth_engine.geometry.placement import Placement, fitted_frames, place, sur
 from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
 from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Progress, Source, already_finished
-from depth_engine.video.marks import TwoEyes
 from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
 from novel_view.nerf.dataset import world_from_dataset
@@ -31,24 +30,23 @@ from novel_view.views.rendering import (
     NEIGHBOURS,
     Borders,
     Fill,
+    Framing,
     last_view,
+    mask_of,
     piece_of,
     render_views,
     source_frames,
     view_camera,
 )
-from novel_view.views.stereo import LAYOUTS, Eyes, eye_cameras, pack
-from novel_view.warp.fill import fill_spatial, steady
-from novel_view.warp.reproject import Warped, warp
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from depth_engine.geometry.poses import PoseResult
-    from novel_view.views.rendering import SourceFrame
 
 DEFAULT_FOV_DEG = 50.0  # vertical; a phone held level, a normal lens
 
+MASK_HOLDS = "white where no pixel of the frame itself came to lie, before any filling"
 _NOTHING_SHOWN = (
     "no frame shows anything of the clip: the camera path looks away from the scene, or lies in another world than "
     "--poses (nerfstudio's viewer saves paths in the frame that it trained in: give --transforms "
@@ -84,6 +82,114 @@ def fov_of(job: ClipJob, fov: float | None, focal: float | None) -> float | None
 
 
 @dataclass(frozen=True)
+class Move:
+    """The camera path that was asked for.
+
+    Attributes:
+        path: A path's name, `stabilize`, or a .json file.
+        amplitude: As for `NamedPath`; None: its own default.
+        period: Likewise.
+        easing: Likewise.
+        smooth: Seconds that `stabilize` averages over.
+        transforms: nerfstudio's dataparser_transforms.json, for a path that its viewer saved.
+    """
+
+    path: str
+    amplitude: float | None = None
+    period: float | None = None
+    easing: str | None = None
+    smooth: float = 0.5
+    transforms: File | None = None
+
+    def camera_path(self, seed: int, poses: PoseResult | None, settings: dict[str, Any]) -> Path:
+        """The path by its name or file; what decides it is noted in the settings."""
+        swing = {"amplitude_percent": self.amplitude, "period_s": self.period, "easing": self.easing}
+        given = {name: value for name, value in swing.items() if value is not None}
+        if self._is_file or self.path == "stabilize":
+            if given:
+                name = next(iter(given)).removesuffix("_percent").removesuffix("_s")
+                raise ValueError(f"--{name}: is for named paths ({', '.join(PATHS)}), not for --path {self.path}")
+            moved = self._steadied(poses, settings) if self.path == "stabilize" else self._from_file(settings)
+        else:
+            moved = NamedPath(
+                known_name("--path", self.path, [*PATHS, "stabilize", "a .json file"]), seed=seed, **given
+            )
+            settings |= {name: getattr(moved, name) for name in swing}
+        return moved if self.transforms is None else self._out_of_training(moved, self.transforms, poses, settings)
+
+    @property
+    def _is_file(self) -> bool:
+        return self.path.lower().endswith(".json")
+
+    def _steadied(self, poses: PoseResult | None, settings: dict[str, Any]) -> Path:
+        if poses is None:
+            raise ValueError("--poses: is missing")
+        settings["smooth_s"] = self.smooth
+        return stabilized(poses.world_from_camera, poses.times_s, self.smooth)
+
+    def _from_file(self, settings: dict[str, Any]) -> Path:
+        file = File(self.path)
+        settings["path_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+        return load_path(file)
+
+    def _out_of_training(self, moved: Path, file: File, poses: PoseResult | None, settings: dict[str, Any]) -> Path:
+        if poses is None:
+            raise ValueError("--poses: is missing; --transforms needs the cameras that the data set was made with")
+        if not (self._is_file and moved(0.0).in_world):
+            raise ValueError(f"--transforms: is for camera paths of nerfstudio's viewer, not for --path {self.path}")
+        settings["transforms_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+        return out_of_training(moved, file, world_from_dataset(poses))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is known of lens and space.
+
+    Attributes:
+        fov: Vertical field of view of the clip, degrees; None: the default.
+        near: Distance of the nearest depth value; None: see `placement`.
+        far: Distance of the farthest.
+        poses: File of the clip's cameras; it says the other three.
+    """
+
+    fov: float | None = None
+    near: float | None = None
+    far: float | None = None
+    poses: File | None = None
+
+    def held(self) -> PoseResult | None:
+        """The cameras of the file."""
+        intrinsics(self.fov_deg, 2, 2)
+        if self.poses is None:
+            return None
+        from depth_engine.geometry.poses import load_poses
+
+        if (self.fov, self.near, self.far) != (None, None, None):
+            raise ValueError("--fov, --near, --far: the poses say them already; leave them out")
+        return load_poses(self.poses)
+
+    @property
+    def fov_deg(self) -> float:
+        """Vertical field of view, degrees."""
+        return DEFAULT_FOV_DEG if self.fov is None else self.fov
+
+
+@dataclass(frozen=True)
+class Look:
+    """How views are made.
+
+    Attributes:
+        fill: What becomes of holes: `none`, `spatial`, `temporal`.
+        borders: What is done to depth borders.
+        framing: How much of the view the frame shows.
+    """
+
+    fill: str = "spatial"
+    borders: Borders = Borders()
+    framing: Framing = Framing()
+
+
+@dataclass(frozen=True)
 class RenderPlan:
     """`novel-view render`, checked.
 
@@ -92,12 +198,9 @@ class RenderPlan:
         info: Of the source.
         depth: Where it comes from.
         path: Where the camera goes.
-        near: Distance of the nearest value; None: see `placement`.
-        far: Distance of the farthest value.
-        fov_deg: Vertical field of view of the source.
+        scene: Lens and space.
         poses: Of the clip, if given.
-        fill: What becomes of holes.
-        borders: What is done to depth borders.
+        look: How views are made.
         detect_shots: Look for cuts.
         device: Where views are made.
         settings: What the user chose, for the sidecar.
@@ -107,12 +210,9 @@ class RenderPlan:
     info: VideoInfo
     depth: DepthInput
     path: Path
-    near: float | None
-    far: float | None
-    fov_deg: float
+    scene: Scene
     poses: PoseResult | None
-    fill: Fill
-    borders: Borders
+    look: Look
     detect_shots: bool
     device: str
     settings: dict[str, Any]
@@ -168,7 +268,7 @@ class RenderPlan:
     def _placement(self, depth: DepthSource) -> Placement:
         if self.poses is not None:
             return self.poses.placement
-        return place(depth.kind, self.near, self.far)
+        return place(depth.kind, self.scene.near, self.scene.far)
 
     def _make(
         self,
@@ -185,30 +285,31 @@ class RenderPlan:
         if self.poses is not None:
             camera_of = self.poses.camera
         else:
-            camera = Camera(intrinsics(self.fov_deg, height, width), np.eye(4), height, width)
+            K = intrinsics(self.scene.fov_deg, height, width, self.info.sample_aspect)
+            camera = Camera(K, np.eye(4), height, width)
             camera_of = lambda index: camera  # noqa: E731
-        back = NEIGHBOURS if self.fill == "temporal" else 0
+        back = NEIGHBOURS if self.look.fill == "temporal" else 0
         with closing(depth.open()) as values:  # type: ignore[type-var]
             placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
             frames = source_frames(
                 clip.frames(),
                 placed,
                 camera_of,
-                borders=self.borders,
+                borders=self.look.borders,
                 first=max(0, first - back),
             )
             views = render_views(
                 frames,
-                lambda frame: view_camera(frame, self.path, median),
-                self.fill,
+                lambda frame: self.look.framing.camera(view_camera(frame, self.path, median)),
+                cast(Fill, self.look.fill),
                 first,
                 last_view(state),
                 device=self.device,
             )
             shown = _has_shown(state)
-            for _, view in views:
-                shown |= not view.hole.all()
-                piece = piece_of(view.rgb, view.hole, view)
+            for _, view, opened in views:
+                shown |= not opened.all()
+                piece = piece_of(view.rgb, view, {"mask": mask_of(opened)} if "mask" in self.job.companions else {})
                 yield piece._replace(state={**piece.state, "shown": torch.tensor(shown)})
 
 
@@ -217,234 +318,54 @@ def _has_shown(state: dict[str, Tensor]) -> bool:
     return "shown" in state and bool(state["shown"])
 
 
-def plan_render(
-    job: ClipJob,
-    *,
-    path: str,
-    amplitude: float | None,
-    period: float | None,
-    easing: str | None,
-    near: float | None,
-    far: float | None,
-    fov: float | None,
-    poses: File | None,
-    fill: str,
-    smooth: float,
-    transforms: File | None,
-    borders: Borders,
-    depth: DepthRequest,
-) -> RenderPlan:
+def plan_render(job: ClipJob, move: Move, scene: Scene, look: Look, depth: DepthRequest) -> RenderPlan:
     """Check all that can be checked before anything heavy loads.
 
     Raises:
         ValueError: Names the option, the value and what is accepted.
         OSError: A file is missing or in the way.
     """
-    known_name("--fill", fill, FILLS)
-    fov_deg = DEFAULT_FOV_DEG if fov is None else fov
-    intrinsics(fov_deg, 2, 2)
-    if poses is None and (path == "stabilize" or fill == "temporal"):
-        wish = "--path stabilize" if path == "stabilize" else "--fill temporal"
+    known_name("--fill", look.fill, FILLS)
+    if scene.poses is None and (move.path == "stabilize" or look.fill == "temporal"):
+        wish = "--path stabilize" if move.path == "stabilize" else "--fill temporal"
         raise ValueError(f"--poses: is missing; {wish} needs the clip's cameras: novel-view poses INPUT -o poses.json")
-    held = None
-    if poses is not None:
-        from depth_engine.geometry.poses import load_poses
-
-        if fov is not None or near is not None or far is not None:
-            raise ValueError("--fov, --near, --far: the poses say them already; leave them out")
-        held = load_poses(poses)
+    held = scene.held()
     settings: dict[str, Any] = {
-        "path": path,
-        "fill": fill,
-        **asdict(borders),
+        "path": move.path,
+        "fill": look.fill,
+        **asdict(look.borders),
+        **asdict(look.framing),
         "shots": depth.shots,
         "seed": depth.seed,
     }
     if held is None:
-        settings["fov_deg"] = fov_deg
-    camera_path = _camera_path(path, amplitude, period, easing, depth.seed, held, smooth, settings)
-    if transforms is not None:
-        if held is None:
-            raise ValueError("--poses: is missing; --transforms needs the cameras that the data set was made with")
-        if not (path.lower().endswith(".json") and camera_path(0.0).in_world):
-            raise ValueError(f"--transforms: is for camera paths of nerfstudio's viewer, not for --path {path}")
-        camera_path = out_of_training(camera_path, transforms, world_from_dataset(held))
-        settings["transforms_sha256"] = hashlib.sha256(transforms.read_bytes()).hexdigest()
+        settings["fov_deg"] = scene.fov_deg
+    if "mask" in job.companions:
+        settings["mask"] = MASK_HOLDS
+    camera_path = move.camera_path(depth.seed, held, settings)
     info = check_source(job)
     if held is not None and (held.height, held.width) != (info.height, info.width):
         raise ValueError(
-            f"--poses: {poses} are of a clip of {held.width}x{held.height}, this one is {info.width}x{info.height}"
+            f"--poses: {scene.poses} are of a clip of {held.width}x{held.height}, this one is "
+            f"{info.width}x{info.height}"
         )
     choice = choose_depth(depth, job, info, job.output)
     if held is None:
-        place(choice.kind, near, far)
+        place(choice.kind, scene.near, scene.far)
     where = warp_device(depth.device)
-    settings |= {"near": near, "far": far, "poses": None if poses is None else str(poses), "device": where}
+    poses = None if scene.poses is None else str(scene.poses)
+    settings |= {"near": scene.near, "far": scene.far, "poses": poses, "device": where}
     plan = RenderPlan(
         job=job,
         info=info,
         depth=choice,
         path=camera_path,
-        near=near,
-        far=far,
-        fov_deg=fov_deg,
+        scene=scene,
         poses=held,
-        fill=cast(Fill, fill),
-        borders=borders,
+        look=look,
         detect_shots=depth.shots,
         device=where,
         settings=settings,
     )
-    check_clip_job(job, plan.identity)
-    return plan
-
-
-def _camera_path(
-    path: str,
-    amplitude: float | None,
-    period: float | None,
-    easing: str | None,
-    seed: int,
-    poses: PoseResult | None,
-    smooth: float,
-    settings: dict[str, Any],
-) -> Path:
-    """The path by its name or file; what decides it is noted in the settings."""
-    swing = {"amplitude_percent": amplitude, "period_s": period, "easing": easing}
-    given = {name: value for name, value in swing.items() if value is not None}
-    if path.lower().endswith(".json") or path == "stabilize":
-        if given:
-            name = next(iter(given)).removesuffix("_percent").removesuffix("_s")
-            raise ValueError(f"--{name}: is for named paths ({', '.join(PATHS)}), not for --path {path}")
-        if path == "stabilize":
-            if poses is None:
-                raise ValueError("--poses: is missing")
-            settings["smooth_s"] = smooth
-            return stabilized(poses.world_from_camera, poses.times_s, smooth)
-        settings["path_sha256"] = hashlib.sha256(File(path).read_bytes()).hexdigest() if File(path).exists() else None
-        return load_path(File(path))
-    named = NamedPath(known_name("--path", path, [*PATHS, "stabilize", "a .json file"]), seed=seed, **given)
-    settings |= {name: getattr(named, name) for name in swing}
-    return named
-
-
-@dataclass(frozen=True)
-class StereoPlan:
-    """`novel-view stereo`, checked.
-
-    Attributes:
-        job: Source and outputs.
-        info: Of the source.
-        depth: Where it comes from.
-        eyes: How they stand.
-        layout: How the two views are put into one picture.
-        borders: What is done to depth borders.
-        detect_shots: Look for cuts.
-        device: Where views are made.
-        settings: What the user chose, for the sidecar.
-    """
-
-    job: ClipJob
-    info: VideoInfo
-    depth: DepthInput
-    eyes: Eyes
-    layout: str
-    borders: Borders
-    detect_shots: bool
-    device: str
-    settings: dict[str, Any]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
-        return {**self.settings, **self.depth.identity()}
-
-    def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[File], list[str]]:
-        """Make the clip; the finished files, and notes."""
-        if already_finished(self.job):
-            return self.job.outputs, []
-        depth = self.depth.get(on_depth)
-        placement = self._placement(depth)
-        outputs = ClipRun(
-            self.job,
-            self.identity,
-            lambda clip, first, state: self._make(depth, placement, clip, first, state),
-            settings={**self.settings, **self.depth.to_json(), "placement": placement.to_json()},
-            shots=depth.shots if depth.shots is not None else self.detect_shots,
-            notes=self.depth.notes,
-            on_frames=on_frames,
-        ).run()
-        return outputs, list(self.depth.notes)
-
-    def _placement(self, depth: DepthSource) -> Placement:
-        """Depth whose inverse is disparity from 0 (farthest) to 1 (nearest): what the eyes' shifts are made of."""
-        if depth.kind == "disparity":
-            return Placement("disparity", 1.0, 0.0, "disparity as it is")
-        placement = place(depth.kind) if depth.kind == "depth" else Placement("metric", 1.0, 0.0, "metric")
-        nearest = survey(depth, placement).nearest
-        return Placement(depth.kind, placement.scale / nearest, placement.shift / nearest, "nearest depth is 1")
-
-    def _make(
-        self, depth: DepthSource, placement: Placement, clip: Source, first: int, state: dict[str, Tensor]
-    ) -> Iterator[Piece]:
-        height, width = self.info.height, self.info.width
-        source, left, right = eye_cameras(self.eyes, height, width)
-        with closing(depth.open()) as values:  # type: ignore[type-var]
-            placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
-            frames = source_frames(
-                clip.frames(),
-                placed,
-                lambda index: source,
-                borders=self.borders,
-                first=first,
-            )
-            yield from (piece_of(*view) for view in self._pairs(frames, left, right, state))
-
-    def _pairs(
-        self, frames: Iterator[SourceFrame], left: Camera, right: Camera, state: dict[str, Tensor]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, Warped]]:
-        """Both eyes side by side in one view, so that one state holds both."""
-        last = last_view(state)
-        for frame in frames:
-            eyes = [
-                fill_spatial(warp(frame.rgb, frame.depth, frame.camera, eye, antialias=True, device=self.device))
-                for eye in (left, right)
-            ]
-            both = Warped(*(np.concatenate(parts, axis=1) for parts in zip(*eyes, strict=True)))
-            last = steady(both, None if frame.starts_shot else last)
-            width = left.width
-            yield pack(last.rgb[:, :width], last.rgb[:, width:], self.layout), last.hole, last
-
-
-def plan_stereo(
-    job: ClipJob,
-    *,
-    layout: str,
-    separation: float,
-    convergence: float,
-    borders: Borders,
-    depth: DepthRequest,
-) -> StereoPlan:
-    """Check all that can be checked before anything heavy loads.
-
-    Raises:
-        ValueError: Names the option, the value and what is accepted.
-        OSError: A file is missing or in the way.
-    """
-    known_name("--layout", layout, LAYOUTS)
-    eyes = Eyes(separation, convergence)
-    if layout not in ("left", "right"):
-        job = replace(job, eyes=TwoEyes(layout))
-    settings: dict[str, Any] = {
-        "layout": layout,
-        "separation_percent": separation,
-        "convergence": convergence,
-        **asdict(borders),
-        "shots": depth.shots,
-        "device": warp_device(depth.device),
-    }
-    info = check_source(job)
-    choice = choose_depth(depth, job, info, job.output)
-    plan = StereoPlan(job, info, choice, eyes, layout, borders, depth.shots, settings["device"], settings)
     check_clip_job(job, plan.identity)
     return plan

@@ -49,6 +49,40 @@ class Borders:
         return give_mixed_to_near(depth, rgb) if self.edge else depth
 
 
+@dataclass(frozen=True)
+class Framing:
+    """How much of a view the frame shows, so that borders which moved into it can lie outside.
+
+    Attributes:
+        crop_percent: Cut from each side, per cent of it; what is left is shown at the clip's size.
+        overscan_percent: Added to each side, per cent of it; the frame is so much larger.
+
+    Raises:
+        ValueError: A number is not accepted, or both are given.
+    """
+
+    crop_percent: float = 0.0
+    overscan_percent: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most in (("crop", 40), ("overscan", 50)):
+            value = getattr(self, f"{name}_percent")
+            if not 0 <= value <= most:
+                raise ValueError(f"--{name}: {value:g} is not accepted; give per cent of a side, 0 to {most}")
+        if self.crop_percent and self.overscan_percent:
+            raise ValueError("--crop, --overscan: give one of them; one cuts what the other adds")
+
+    def camera(self, camera: Camera) -> Camera:
+        """A camera whose picture is framed so."""
+        middle = np.array([camera.width / 2, camera.height / 2])
+        K = camera.K.copy()
+        zoom = 1 / (1 - 2 * self.crop_percent / 100)
+        added = [round(size * self.overscan_percent / 100) for size in (camera.width, camera.height)]
+        K[:2, :2] *= zoom
+        K[:2, 2] = middle + zoom * (K[:2, 2] - middle) + added
+        return Camera(K, camera.world_from_camera, camera.height + 2 * added[1], camera.width + 2 * added[0])
+
+
 class SourceFrame(NamedTuple):
     """A frame with its depth and camera.
 
@@ -114,7 +148,8 @@ def view_camera(frame: SourceFrame, path: Path, median_depth: float) -> Camera:
         pose[:3, 3] *= median_depth
         pose = source.world_from_camera @ pose
     if view.fov_deg is not None:
-        K = intrinsics(view.fov_deg, source.height, source.width)
+        pixel_aspect = source.K[1, 1] / source.K[0, 0]
+        K = intrinsics(view.fov_deg, source.height, source.width, pixel_aspect)
     else:
         K = source.K * np.array([[view.zoom], [view.zoom], [1.0]])
         K[:2, 2] = source.K[:2, 2]
@@ -128,8 +163,8 @@ def render_views(
     first: int = 0,
     last: Warped | None = None,
     device: str = "cpu",
-) -> Iterator[tuple[SourceFrame, Warped]]:
-    """Each frame from its new camera.
+) -> Iterator[tuple[SourceFrame, Warped, np.ndarray]]:
+    """Each frame from its new camera, and where it has holes before any filling, bool `[H, W]`.
 
     Args:
         frames: In order.
@@ -144,13 +179,14 @@ def render_views(
             continue
         target = camera_for(frame)
         view = warp(frame.rgb, frame.depth, frame.camera, target, antialias=True, device=device)
+        opened = view.hole
         if fill == "temporal":
             around = ((other.rgb, other.depth, other.camera) for other in others)
             view, _ = fill_from_frames(view, target, around, device=device)
         if fill != "none":
             view = steady(fill_spatial(view), None if frame.starts_shot else last)
             last = view
-        yield frame, view
+        yield frame, view, opened
 
 
 def _with_neighbours(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFrame, list[SourceFrame]]]:
@@ -183,21 +219,25 @@ def _with_neighbours(frames: Iterator[SourceFrame]) -> Iterator[tuple[SourceFram
         yield done, others(done)
 
 
-def piece_of(rgb: np.ndarray, hole: np.ndarray, last: Warped) -> Piece:
+def piece_of(rgb: np.ndarray, last: Warped, companions: dict[str, np.ndarray]) -> Piece:
     """A piece of one frame.
 
     Args:
         rgb: Picture to show, uint8 `[H, W, 3]`.
-        hole: Its holes, bool `[h, w]`.
         last: The view to go on from.
+        companions: Name -> picture beside it, uint8 `[h, w, 3]`.
     """
     import torch
 
     state: dict[str, Tensor] = {
         name: torch.from_numpy(np.ascontiguousarray(getattr(last, name))) for name in Warped._fields
     }
-    mask = np.repeat(hole.astype(np.uint8)[..., None] * np.uint8(255), 3, axis=2)
-    return Piece(rgb[None], state, {"mask": mask[None]})
+    return Piece(rgb[None], state, {name: picture[None] for name, picture in companions.items()})
+
+
+def mask_of(hole: np.ndarray) -> np.ndarray:
+    """Holes bool `[h, w]` as a picture, white, uint8 `[h, w, 3]`."""
+    return np.repeat(hole.astype(np.uint8)[..., None] * np.uint8(255), 3, axis=2)
 
 
 def last_view(state: dict[str, Tensor]) -> Warped | None:

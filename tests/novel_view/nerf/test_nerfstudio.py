@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from novel_view.cli import main
-from novel_view.nerf.command import _job, train_nerf
+from novel_view.nerf.command import NerfTraining, _job, train_nerf
 from novel_view.nerf.dataset import DatasetOptions, export_dataset
 from novel_view.nerf.losses import affine_disparity_loss, depth_confidence, rendered_disparity
 
@@ -99,17 +99,17 @@ def data_set_stub(folder: Path) -> Path:
 def test_bad_requests_are_told(tmp_path: Path):
     data = data_set_stub(tmp_path / "data")
     with pytest.raises(FileNotFoundError, match="transforms.json does not exist; make it by: novel-view export"):
-        train_nerf(tmp_path / "none", tmp_path / "out", iterations=10)
+        train_nerf(tmp_path / "none", tmp_path / "out", NerfTraining(10))
     with pytest.raises(ValueError, match="iterations: 0 is not accepted"):
-        train_nerf(data, tmp_path / "out", iterations=0)
+        train_nerf(data, tmp_path / "out", NerfTraining(0))
     with pytest.raises(ValueError, match="fps: -1 is not accepted"):
-        train_nerf(data, tmp_path / "out", iterations=1, fps=-1)
+        train_nerf(data, tmp_path / "out", NerfTraining(1, fps=-1))
     camera = Camera(np.eye(3), np.eye(4), 48, 64)
     with pytest.raises(ValueError, match="not both"):
-        train_nerf(data, tmp_path / "out", iterations=1, cameras=[camera], path_json=tmp_path / "p.json")
+        train_nerf(data, tmp_path / "out", NerfTraining(1), cameras=[camera], path_json=tmp_path / "p.json")
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match="--overwrite"):
-        train_nerf(data, tmp_path / "out", iterations=1)
+        train_nerf(data, tmp_path / "out", NerfTraining(1))
 
 
 def test_the_command_tells_before_anything_runs(tmp_path: Path):
@@ -205,10 +205,7 @@ def test_depth_helps_held_out_frames_and_the_path_plays(scene_data: Path, tmp_pa
         use_depth: train_nerf(
             scene_data,
             tmp_path / f"depth-{use_depth}",
-            iterations=STEPS,
-            use_depth=use_depth,
-            small=True,
-            device="cpu",
+            NerfTraining(STEPS, use_depth=use_depth, small=True, device="cpu"),
             on_progress=lambda *facts: told.append(facts),
         )
         for use_depth in (True, False)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from novel_view.cli import main
+from novel_view.views.rendering import FILLS, SourceFrame, render_views
 
 from depth_engine import DepthVideo
+from depth_engine.geometry.cameras import Camera, intrinsics
 from depth_engine.video.read import read_frames
 from depth_engine.video.write import VideoWriter
 
@@ -99,6 +101,26 @@ def test_edges_of_what_moved_are_blended(command: str, tmp_path: Path) -> None:
     columns = np.arange(WIDTH)[None] > WIDTH / 2 + 4
     between = (share > 0.15) & (share < 0.85) & columns
     assert between.sum() > 6
+
+
+def test_the_mask_is_the_same_for_every_fill() -> None:
+    """It holds what the frame itself doesn't show, also where another frame does."""
+    camera = Camera(intrinsics(50, HEIGHT, WIDTH), np.eye(4), HEIGHT, WIDTH)
+    beside = np.eye(4)
+    beside[0, 3] = 0.1
+    target = Camera(camera.K, beside, HEIGHT, WIDTH)
+    depth = np.where(covered() > 0.5, 1.0, 4.0).astype(np.float32)
+    far = np.full_like(depth, 4.0)
+    frames = [
+        SourceFrame(0, 0.0, picture(covered()), depth, camera, True),
+        SourceFrame(1, 0.04, picture(covered() * 0), far, camera, False),
+    ]
+    masks = {}
+    for fill in FILLS:
+        (_, view, opened), _ = render_views(iter(frames), lambda frame: target, fill)
+        masks[fill] = opened
+        assert opened.sum() > 100 and (fill != "temporal" or view.hole.sum() < opened.sum())
+    assert np.array_equal(masks["temporal"], masks["spatial"]) and np.array_equal(masks["none"], masks["spatial"])
 
 
 @pytest.mark.parametrize("command", ["render", "stereo"])
