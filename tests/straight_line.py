@@ -37,11 +37,12 @@ CLIP_SIZE = (224, 224)
 
 @dataclass
 class Parts:
-    """The networks of one checkpoint.
+    """The networks of one checkpoint, and how they are told of context.
 
     Attributes:
         clip_mean: Channel means of the feature extractor, `[1, 3, 1, 1]`.
         clip_std: Channel standard deviations of the feature extractor, `[1, 3, 1, 1]`.
+        context_c_noise: Timestep that flags the clean context latents of "context".
     """
 
     unet: UNetSpatioTemporalConditionModel
@@ -50,6 +51,7 @@ class Parts:
     scheduler: EulerDiscreteScheduler
     clip_mean: Tensor
     clip_std: Tensor
+    context_c_noise: float = CONTEXT_C_NOISE
 
 
 def load_parts(svd_folder: str | Path, unet_folder: str | Path | None = None) -> Parts:
@@ -77,7 +79,6 @@ def chronodepth(
     stride: int,
     steps: int,
     noise: Noise,
-    context_c_noise: float = CONTEXT_C_NOISE,
 ) -> np.ndarray:
     """Estimate depth as ChronoDepth does.
 
@@ -90,7 +91,6 @@ def chronodepth(
         stride: New frames in each window but the first (the release's `chunk_size`).
         steps: Denoising steps.
         noise: Source of standard normals.
-        context_c_noise: Timestep that flags the clean context latents of "context".
 
     Returns:
         Depth, far = large, float32 `[T, H, W]` in [0, 1].
@@ -129,7 +129,7 @@ def chronodepth(
             network_latents = scaled.clone()
             if mode == "context" and overlap:
                 network_latents[:overlap] = torch.stack(context)
-                frame_c_noise[:overlap] = context_c_noise
+                frame_c_noise[:overlap] = parts.context_c_noise
 
             network_input = torch.cat([condition[start:end], network_latents], dim=1)
             time_ids = torch.tensor([[6.0, 127.0, 0.0]]).repeat(end - start, 1)

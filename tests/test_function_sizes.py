@@ -17,7 +17,6 @@ MOST = 8
 STILL_TOO_MANY = {
     "depth_engine/geometry/pose_estimation.py: _result",
     "depth_engine/geometry/pose_estimation.py: estimate_poses",
-    "tests/straight_line.py: chronodepth",
 }
 
 

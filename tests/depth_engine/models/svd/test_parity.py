@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,16 +260,9 @@ class TestStraightLine:
         frames = moving_blobs(11)
 
         def depth(context_c_noise: float) -> np.ndarray:
+            told = replace(parts, context_c_noise=context_c_noise)
             return chronodepth(
-                parts,
-                frames,
-                mode="context",
-                sampler="reference",
-                window=8,
-                stride=3,
-                steps=2,
-                noise=fixed_noise,
-                context_c_noise=context_c_noise,
+                told, frames, mode="context", sampler="reference", window=8, stride=3, steps=2, noise=fixed_noise
             )
 
         released, read_as_ln_sigma = depth(-4.0), depth(-1.0)
