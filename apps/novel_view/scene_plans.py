@@ -17,7 +17,7 @@ from depth_engine.depth.input import DepthInput, DepthRequest, choose_depth
 from depth_engine.depth.source import DepthSource
 from depth_engine.geometry.cameras import Camera, intrinsics
 from depth_engine.geometry.placement import Placement, place
-from depth_engine.geometry.pose_estimation import estimate_poses
+from depth_engine.geometry.pose_estimation import PoseSearch, estimate_poses
 from depth_engine.geometry.poses import METHODS, PoseResult, load_poses
 from depth_engine.runs.atomic import check_writable, refuse_existing
 from depth_engine.runs.derived_clip import ClipJob
@@ -79,10 +79,7 @@ class PosesPlan:
                 self.job,
                 self.info,
                 depth,
-                method=self.method,
-                fov_deg=self.fov_deg,
-                every=self.every,
-                placement=self.placement,
+                PoseSearch(self.method, self.fov_deg, self.every, self.placement),
                 work=Path(work) / "colmap",
                 on_progress=_stages(begin),
             )

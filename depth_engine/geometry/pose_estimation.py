@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +32,42 @@ _MAX_ERROR = 0.6
 Progress = Callable[[str, int], None]
 
 
+@dataclass(frozen=True)
+class PoseSearch:
+    """How cameras are looked for.
+
+    Attributes:
+        method: `colmap` or `odometry`.
+        fov_deg: Vertical field of view; None: found by `colmap`. `odometry` needs it.
+        every: One frame in so many is matched with others by `colmap`; None: about 6 in a second.
+        placement: Where `odometry` puts depth in space.
+    """
+
+    method: str = "colmap"
+    fov_deg: float | None = None
+    every: int | None = None
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Cameras in the unit that they were found in; fields as in `PoseResult`."""
+
+    K: np.ndarray
+    fov_by: str
+    world_from_camera: dict[int, np.ndarray]
+    times_s: np.ndarray
+    reprojection_px: float
+    points: np.ndarray
+    colors: np.ndarray
+
+
 def estimate_poses(
     take: Take,
     info: VideoInfo,
     depth: DepthSource,
+    search: PoseSearch,
     *,
-    method: str = "colmap",
-    fov_deg: float | None = None,
-    every: int | None = None,
-    placement: Placement | None = None,
     work: Path,
     on_progress: Progress = lambda stage, done: None,
 ) -> PoseResult:
@@ -49,10 +77,7 @@ def estimate_poses(
         take: The part of the clip.
         info: Of the clip.
         depth: Of the take, frame by frame.
-        method: `colmap` or `odometry`.
-        fov_deg: Vertical field of view; None: found by `colmap`. `odometry` needs it.
-        every: One frame in so many is matched with others by `colmap`; None: about 6 in a second.
-        placement: Where `odometry` puts depth in space.
+        search: How cameras are looked for.
         work: Folder for `colmap`'s files; it is emptied first.
         on_progress: Told a stage and how many frames it has done.
 
@@ -60,13 +85,13 @@ def estimate_poses(
         ImportError: pycolmap is not installed.
         ValueError: The camera did not move, no cameras were found, or depth is not this clip's.
     """
-    known_name("method", method, METHODS)
-    if method == "odometry":
-        if fov_deg is None or placement is None:
+    known_name("method", search.method, METHODS)
+    if search.method == "odometry":
+        if search.fov_deg is None or search.placement is None:
             raise ValueError("fov, placement: odometry needs both")
-        return _by_odometry(take, info, depth, fov_deg, placement, on_progress)
-    step = every or max(1, round(float(take.rate(info)) / _MAPPED_PER_S))
-    return _by_colmap(take, info, depth, fov_deg, step, work, on_progress)
+        return _by_odometry(take, info, depth, search.fov_deg, search.placement, on_progress)
+    step = search.every or max(1, round(float(take.rate(info)) / _MAPPED_PER_S))
+    return _by_colmap(take, info, depth, search.fov_deg, step, work, on_progress)
 
 
 def frames_with_depth(take: Take, depth: DepthSource) -> Iterator[tuple[Frame, np.ndarray]]:
@@ -97,18 +122,16 @@ def _by_colmap(
         raise ValueError(f"poses: {error}") from error
     _check_way(poses, structure.points)
     world_from_camera = {index: np.linalg.inv(pose) for index, pose in poses.items()}
-    return _result(
-        "colmap",
-        info,
+    found = _Found(
         _at_clip_size(structure.K, (height, width), info),
         structure.fov_by,
         world_from_camera,
         times_s,
-        alignment,
         structure.reprojection_px * info.width / width,
         structure.points,
         structure.colors,
     )
+    return _result("colmap", info, found, alignment)
 
 
 def _write_pictures(take: Take, step: int, folder: Path, on_progress: Progress) -> tuple[int, int, list[int]]:
@@ -221,18 +244,16 @@ def _by_odometry(
     _check_way(odometry.camera_from_world, points)
     samples = Samples(*(np.concatenate(parts) for parts in zip(*odometry.samples, strict=True)))
     error = depth_error(placement, samples)
-    return _result(
-        "odometry",
-        info,
+    found = _Found(
         intrinsics(fov_deg, info.height, info.width),
         "given",
         {index: np.linalg.inv(pose) for index, pose in odometry.camera_from_world.items()},
         np.array(times),
-        Alignment(placement, error),
         float(np.mean(odometry.reprojection_px)) / share,
         points,
         colors,
     )
+    return _result("odometry", info, found, Alignment(placement, error))
 
 
 def _check_way(camera_from_world: dict[int, np.ndarray], points: np.ndarray) -> None:
@@ -256,18 +277,7 @@ def _at_clip_size(K: np.ndarray, size: tuple[int, int], info: VideoInfo) -> np.n
     return np.diag([info.width / size[1], info.height / size[0], 1.0]) @ K
 
 
-def _result(
-    method: str,
-    info: VideoInfo,
-    K: np.ndarray,
-    fov_by: str,
-    world_from_camera: dict[int, np.ndarray],
-    times_s: np.ndarray,
-    alignment: Alignment,
-    reprojection_px: float,
-    points: np.ndarray,
-    colors: np.ndarray,
-) -> PoseResult:
+def _result(method: str, info: VideoInfo, found: _Found, alignment: Alignment) -> PoseResult:
     """Everything in one unit: metres, or the points' median distance."""
     if alignment.error > _MAX_ERROR:
         raise ValueError(
@@ -278,25 +288,25 @@ def _result(
     if placement.kind == "metric":
         unit = 1 / placement.scale
     else:
-        first = min(world_from_camera)
-        unit = 1 / abs(float(np.median(project(points, np.linalg.inv(world_from_camera[first]), np.eye(3))[1])))
+        first = found.world_from_camera[min(found.world_from_camera)]
+        unit = 1 / abs(float(np.median(project(found.points, np.linalg.inv(first), np.eye(3))[1])))
     of_values = 1 / unit if placement.kind == "disparity" else unit
-    poses = between(world_from_camera, times_s)
+    poses = between(found.world_from_camera, found.times_s)
     poses[:, :3, 3] *= unit
     return PoseResult(
         method=method,
         height=info.height,
         width=info.width,
-        K=K,
-        fov_by=fov_by,
+        K=found.K,
+        fov_by=found.fov_by,
         world_from_camera=poses,
-        times_s=times_s,
-        registered=tuple(sorted(world_from_camera)),
+        times_s=found.times_s,
+        registered=tuple(sorted(found.world_from_camera)),
         depth_kind=placement.kind,
         scale=placement.scale * of_values,
         shift=placement.shift * of_values,
         alignment_error=alignment.error,
-        reprojection_px=reprojection_px,
-        points=points * unit,
-        colors=colors,
+        reprojection_px=found.reprojection_px,
+        points=found.points * unit,
+        colors=found.colors,
     )

@@ -14,7 +14,7 @@ from depth_engine.depth.source import open_depth
 from depth_engine.geometry import structure
 from depth_engine.geometry.alignment import Samples, align
 from depth_engine.geometry.cameras import intrinsics
-from depth_engine.geometry.pose_estimation import estimate_poses
+from depth_engine.geometry.pose_estimation import PoseSearch, estimate_poses
 from depth_engine.geometry.poses import PoseResult, between, load_poses
 from depth_engine.video.read import probe
 from depth_engine.video.take import Take
@@ -26,7 +26,7 @@ def run(*arguments: object) -> Result:
 
 
 def estimate(clip: Path, depth: Path, work: Path, **options: object) -> PoseResult:
-    return estimate_poses(Take(clip), probe(clip), open_depth(depth), work=work, **options)  # type: ignore[arg-type]
+    return estimate_poses(Take(clip), probe(clip), open_depth(depth), PoseSearch(**options), work=work)  # type: ignore[arg-type]
 
 
 def way(world_from_camera: np.ndarray) -> np.ndarray:
