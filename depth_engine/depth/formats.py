@@ -228,7 +228,7 @@ def open_depth_sink(
     if format == "npy":
         return _NpySink(target, height, width, overwrite, stored.dtype)
     if format == "exr":
-        return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(stored.dtype, stored.kind), None)
+        return _FolderSink(target, height, width, overwrite, ".exr", _exr_writer(stored), None)
     if format == "png16":
         return _FolderSink(target, height, width, overwrite, ".png", _write_png16, value_range)
     from depth_engine.video.write import VideoWriter
@@ -289,7 +289,7 @@ class _FolderSink(DepthSink):
         width: int,
         overwrite: bool,
         suffix: str,
-        write_image: Callable[[Path, np.ndarray], None],
+        write_image: Callable[[Path, np.ndarray, int], None],
         value_range: tuple[float, float] | None,
     ):
         super().__init__(path, height, width, overwrite)
@@ -303,7 +303,7 @@ class _FolderSink(DepthSink):
         if self._value_range is not None:
             values, clipped = _counts(values, self._value_range)
             self.clipped += clipped
-        self._write_image(self._part / f"{name}{self._suffix}", values)
+        self._write_image(self._part / f"{name}{self._suffix}", values, self.frame_count)
 
     def _finish(self) -> None:
         publish(self._part, self.path, self._overwrite)
@@ -369,28 +369,31 @@ class _PreviewSink(_VideoSink):
         self._writer.write(colorize(unit, self._kind, self._cmap), time_s)
 
 
-def _write_png16(path: Path, counts: np.ndarray) -> None:
+def _write_png16(path: Path, counts: np.ndarray, _index: int) -> None:
     # Level 1: depth is smooth, higher levels take several times longer for a few per cent.
     Image.fromarray(counts).save(path, compress_level=1)
 
 
-def _exr_writer(dtype: str, kind: str) -> Callable[[Path, np.ndarray], None]:
+def _exr_writer(how: Stored) -> Callable[[Path, np.ndarray, int], None]:
     import OpenEXR
 
     header = {
         "compression": OpenEXR.ZIP_COMPRESSION,
         "type": OpenEXR.scanlineimage,
         "colorInteropID": "data",  # no colours: programs leave the values as they are
-        "depthKind": kind,
+        "depthKind": how.kind,
+        "depthRange": how.value_range,
+        "pixelAspectRatio": float(how.marks.sample_aspect) if how.marks else 1.0,
     }
 
-    def write(path: Path, values: np.ndarray) -> None:
+    def write(path: Path, values: np.ndarray, index: int) -> None:
         with np.errstate(over="ignore"):
-            stored = values.astype(dtype, copy=False)
-        if dtype == "float16" and not np.isfinite(stored).all():
+            stored = values.astype(how.dtype, copy=False)
+        if how.dtype == "float16" and not np.isfinite(stored).all():
             raise ValueError(f"{path.name}: holds values above 65504, the limit of float16")
         # Y for readers of pictures, which pass over Z: OpenCV shows zeros then, others refuse the file.
-        OpenEXR.File(header, {"Y": stored, "Z": stored}).write(str(path))
+        of_frame = header | {"frameNumber": index, "sourceFrame": path.stem}
+        OpenEXR.File(of_frame, {"Y": stored, "Z": stored}).write(str(path))
 
     return write
 

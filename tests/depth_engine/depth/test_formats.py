@@ -20,6 +20,7 @@ from PIL import Image
 from depth_engine.depth import formats as depth_files
 from depth_engine.depth.formats import DEPTH_FORMATS, Stored, depth_path, iter_depth, open_depth_sink, split_depth_path
 from depth_engine.depth.sidecar import Held, MadeBy, make_sidecar, read_sidecar, sidecar_path, write_sidecar
+from depth_engine.video.marks import Marks
 from depth_engine.video.read import read_frames
 from tests.clips import packet_times_s
 
@@ -151,10 +152,23 @@ def test_exr_is_what_other_programs_read(tmp_path: Path, monkeypatch: pytest.Mon
             assert channel.pixels.dtype == np.float32
             np.testing.assert_array_equal(channel.pixels, clip[0])
         assert header["colorInteropID"] == "data" and header["depthKind"] == "depth"
+        assert header["frameNumber"] == 0 and header["sourceFrame"] == "000000"
+        assert header["pixelAspectRatio"] == 1 and np.allclose(header["depthRange"], (0, 1))
     monkeypatch.setenv("OPENCV_IO_ENABLE_OPENEXR", "1")
     import cv2
 
     np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), clip[0])
+
+
+def test_exr_names_the_source_s_frame_and_the_shape_of_its_pixels(tmp_path: Path) -> None:
+    stored = Stored(marks=Marks(Fraction(4, 3)))
+    with open_depth_sink(tmp_path / "depth", "exr", height=8, width=8, fps=24, stored=stored) as sink:
+        for number in (1001, 1003):
+            sink.write(np.full((8, 8), 0.5), number / 24, f"plate.{number}")
+    with OpenEXR.File(str(sink.path / "plate.1003.exr")) as image:
+        header = image.header()
+        assert header["frameNumber"] == 1 and header["sourceFrame"] == "plate.1003"
+        assert abs(header["pixelAspectRatio"] - 4 / 3) < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["disparity", "depth"])
