@@ -18,6 +18,7 @@ from depth_engine.video.ffmpeg_process import (
     local_url,
     split_log_line,
 )
+from depth_engine.video.marks import timecode_at
 from depth_engine.video.rate import as_frame_rate
 
 # A header and one frame take well under a second; an 8K frame on a busy machine a few.
@@ -274,6 +275,8 @@ def _parse_probe(path: Path, log: list[tuple[str, str]], stream: int) -> VideoIn
         notes.append(f"pixels are not square ({sample_aspect}): read as stored, not stretched")
     if header.subtitles:
         notes.append(f"{header.subtitles} subtitle track{'s' if header.subtitles > 1 else ''} not carried over")
+    if header.timecode and timecode_at(header.timecode, fps, 0.0, fps) is None:
+        notes.append(f"timecode {header.timecode!r} is not of the form HH:MM:SS:FF: not carried over")
     if len(header.video) > 1:
         last = len(header.video) - 1
         notes.append(f"of video streams 0 to {last}, stream {stream} is read, {width}x{height} (--stream)")

@@ -148,3 +148,11 @@ def test_every_dropped_frame_timecode_of_an_hour_counts_on_by_one() -> None:
     assert len(set(seen)) == len(seen) and seen == sorted(seen)  # type: ignore[type-var]
     assert not any(code and code[6:8] == "00" and code[9:] in ("00", "01") and code[4] != "0" for code in seen)
     assert timecode_at("00:00:00;00", rate, float(107892 / rate), rate) == "01:00:00;00"
+
+
+def test_a_timecode_of_another_form_is_told(tmp_path: Path) -> None:
+    whole, odd = tmp_path / "whole.mkv", tmp_path / "odd.mkv"
+    run_ffmpeg("-i", write(tmp_path / "clip.mkv", Marks()), "-c", "copy", "-metadata", "timecode=01:00:00:00", whole)
+    run_ffmpeg("-i", whole, "-c", "copy", "-metadata", "timecode=take-7", odd)
+    assert not any("timecode" in note for note in probe(whole).notes)
+    assert any("timecode 'take-7'" in note and "not carried over" in note for note in probe(odd).notes)
