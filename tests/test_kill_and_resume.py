@@ -40,7 +40,8 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(command: str, clip: Path, generator: Path, depth: Path | None) -> tuple[str, list]:
     """Module and arguments of a command that writes to `out` all that it can; None: the engine gives the depth."""
-    common = [clip, "--quiet", "--device", "cpu", "-o"]
+    computes = command != "control" or depth is None  # else no network runs, and a device has no effect
+    common = [clip, "--quiet", *(["--device", "cpu"] if computes else []), "-o"]
     to_video = [*common, "out/new.mp4", *([] if depth is None else ["--depth", depth])]
     masked = [*to_video, "--mask-out", "out/mask.mkv"]
     generated = [*to_video, "--generator", "bundled", "--base", generator, "--control-out", "out/control.mkv"]
