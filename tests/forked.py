@@ -13,8 +13,10 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 OUT = "out"
 _PATIENCE_S = 120.0
+_ONE_AT_A_TIME = threading.Lock()  # to start a process also reads how every other one ended, which can be read once
 
 
 class Step(NamedTuple):
@@ -61,10 +64,15 @@ def run_forked(module: str, arguments: Sequence[str | Path], folder: Path, kille
     server.set_forkserver_preload([*COMMANDS, *_HEAVY, __name__])
     folder.mkdir(exist_ok=True)
     child = server.Process(target=_run, args=(module, [*map(str, arguments)], folder, killed_before))
-    child.start()
-    child.join(_PATIENCE_S)
-    if child.exitcode is None:
-        child.kill()
+    with _ONE_AT_A_TIME:
+        child.start()
+    ended = wait([child.sentinel], _PATIENCE_S)
+    with _ONE_AT_A_TIME:
+        if ended:
+            child.join()
+        else:
+            child.kill()
+    if not ended:
         raise TimeoutError(f"{' '.join(map(str, arguments))} has not ended after {_PATIENCE_S:g} s")
     record = folder / "steps.json"
     steps = [Step(*step) for step in json.loads(record.read_text())] if record.exists() else []
