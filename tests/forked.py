@@ -72,12 +72,13 @@ def run_forked(module: str, arguments: Sequence[str | Path], folder: Path, kille
             child.join()
         else:
             child.kill()
-    if not ended:
+        code = child.exitcode if ended else None
+    if code is None:
         raise TimeoutError(f"{' '.join(map(str, arguments))} has not ended after {_PATIENCE_S:g} s")
     record = folder / "steps.json"
     steps = [Step(*step) for step in json.loads(record.read_text())] if record.exists() else []
     record.unlink(missing_ok=True)
-    return Ended(child.exitcode, steps, (folder / "errors.txt").read_text())
+    return Ended(code, steps, (folder / "errors.txt").read_text())
 
 
 def _run(module: str, arguments: list[str], folder: Path, killed_before: Step | None) -> None:

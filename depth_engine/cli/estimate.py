@@ -171,6 +171,7 @@ def _jobs(sources: Sequence[str | Path], formats: tuple[str, ...], options: dict
             fps=options["fps"],
             max_frames=options["max_frames"],
             stream=options["stream"],
+            transfer=options["transfer"],
             overwrite=options["overwrite"],
             resume=options["resume"],
         )

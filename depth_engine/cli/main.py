@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from depth_engine.cli.group import OneLineGroup, _trace, told
-from depth_engine.cli.options import FPS_HELP, STREAM_HELP
+from depth_engine.cli.options import take_options
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,11 +39,7 @@ def main() -> None:
 @click.option("--flow/--no-flow", default=None, help="Carry depth along optical flow (bundled and its like).")
 @click.option("--max-res", type=int, help="Longest side in pixels that the model works at.")
 @click.option("--seed", type=int, help="Seed of the noise.  [default: 0]")
-@click.option("--start", type=float, help="Start of the part to take, seconds.")
-@click.option("--end", type=float, help="End of the part to take, seconds.")
-@click.option("--fps", type=float, help=FPS_HELP)
-@click.option("--max-frames", type=int, help="Take this many frames at the most.")
-@click.option("--stream", type=int, help=STREAM_HELP)
+@take_options()
 @click.option("--shots/--no-shots", default=None, help="Find cuts, so that no context crosses one.  [default: --shots]")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--dtype", help="auto, float32, float16, bfloat16.")

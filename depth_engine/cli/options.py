@@ -8,9 +8,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-STREAM_HELP = "Which video stream, counted from 0.  [default: the one marked so, the largest of several]"
-FPS_HELP = "Reduce to this frame rate; of images: their rate.  [default of images: 24]"
-CLIP_FIELDS = {"start": "start_s", "end": "end_s", "fps": "fps", "max_frames": "max_frames", "stream": "stream"}
+_STREAM_HELP = "Which video stream, counted from 0.  [default: the one marked so, the largest of several]"
+_FPS_HELP = "Reduce to this frame rate; of images: their rate.  [default of images: 24]"
+_TRANSFER_HELP = "How images store their values: srgb, linear or log (Cineon).  [default: as the format says]"
+CLIP_FIELDS = {"start": "start_s", "end": "end_s"}  # of a `Take`; the others have the option's name
+CLIP_FIELDS |= {name: name for name in ("fps", "max_frames", "stream", "transfer")}
 
 _OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("model", str, "Depth checkpoint: bundled, chronodepth, depthcrafter, a folder, or owner/name[@revision]."),
@@ -36,6 +38,18 @@ def options(*added: Callable) -> Callable[[Callable], Callable]:
     return add
 
 
+def take_options() -> Callable[[Callable], Callable]:
+    """Which part of a clip to take, and how it is read."""
+    return options(
+        click.option("--start", type=float, help="Start of the part to take, seconds."),
+        click.option("--end", type=float, help="End of the part to take, seconds."),
+        click.option("--fps", type=float, help=_FPS_HELP),
+        click.option("--max-frames", type=int, help="Take this many frames at the most."),
+        click.option("--stream", type=int, help=_STREAM_HELP),
+        click.option("--transfer", help=_TRANSFER_HELP),
+    )
+
+
 def clip_options(*, resume: bool = True) -> Callable[[Callable], Callable]:
     """INPUT, the part of it to take, and how the run goes.
 
@@ -45,11 +59,7 @@ def clip_options(*, resume: bool = True) -> Callable[[Callable], Callable]:
     going_on = click.option("--resume", is_flag=True, help="Go on with an interrupted run, to the same bytes.")
     return options(
         click.argument("source", metavar="INPUT"),
-        click.option("--start", type=float, help="Start of the part to take, seconds."),
-        click.option("--end", type=float, help="End of the part to take, seconds."),
-        click.option("--fps", type=float, help=FPS_HELP),
-        click.option("--max-frames", type=int, help="Take this many frames at the most."),
-        click.option("--stream", type=int, help=STREAM_HELP),
+        take_options(),
         click.option("--overwrite", is_flag=True, help="Replace results that exist."),
         *([going_on] if resume else []),
         click.option("--quiet", is_flag=True, help="No progress bar, no summary."),

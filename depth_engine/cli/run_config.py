@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "fps": None,
     "max_frames": None,
     "stream": None,
+    "transfer": None,
     "shots": True,
     "device": "auto",
     "dtype": "auto",

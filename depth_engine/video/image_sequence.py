@@ -5,110 +5,102 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
-
+from depth_engine.video.image_file import ImageHeader, read_header
 from depth_engine.video.probe import VideoError, VideoInfo
+from depth_engine.video.transfer import check_transfer
 
-# Image files carry no rate; 24 is the rate of film, in which sequences are mostly rendered.
+# Most image files carry no rate; 24 is the rate of film, in which sequences are mostly rendered.
 SEQUENCE_FPS = Fraction(24)
-
-# EXIF orientations that swap width and height.
-_SIDEWAYS = {5, 6, 7, 8}
-_ORIENTATION_TAG = 0x0112
 
 
 def probe_images(
-    source: str | Path, files: list[Path], fps: Fraction | None = None, notes: tuple[str, ...] = ()
+    source: str | Path,
+    files: list[Path],
+    fps: Fraction | None = None,
+    transfer: str | None = None,
+    notes: tuple[str, ...] = (),
 ) -> VideoInfo:
     """What a list of images is, as one clip. Reads each file's header.
 
     Args:
         source: As it was given.
         files: The images in order.
-        fps: Frames per second; None: `SEQUENCE_FPS`, which a note says.
+        fps: Frames per second; None: what the first file says, or `SEQUENCE_FPS`, which a note says.
+        transfer: How values are stored, one of `TRANSFERS`; None: as the first file says.
         notes: On how the files were chosen.
 
     Raises:
-        VideoError: If a file is no image, or has another size than the first.
+        VideoError: If a file is no image, or has another size or other values than the first.
+        ValueError: The transfer function is not known.
     """
-    width, height, mode, image_format = _header(files[0])
+    check_transfer(transfer)
+    first = _one_picture(files[0])
     for path in files[1:]:
-        other = _header(path)
-        if other[:2] != (width, height):
+        other = _one_picture(path)
+        if (other.width, other.height) != (first.width, first.height):
             raise VideoError(
-                f"{path}: is {other[0]}x{other[1]} but {files[0].name} is {width}x{height}; frames need one size"
+                f"{path}: is {other.width}x{other.height} but {files[0].name} is {first.width}x{first.height}; "
+                "frames need one size"
             )
-    has_alpha = mode in ("RGBA", "LA", "PA", "RGBa", "La")
-    bit_depth = 16 if mode.startswith("I") else 32 if mode == "F" else 8
+        if transfer is None and other.transfer != first.transfer:
+            raise VideoError(
+                f"{path}: holds {other.transfer} values but {files[0].name} {first.transfer} ones; say what all are "
+                "by --transfer"
+            )
+    rate = fps or first.fps or SEQUENCE_FPS
+    stored = transfer or first.transfer
     if fps is None and len(files) > 1:
-        notes += (f"images have no frame rate: read at {SEQUENCE_FPS} frames per second (--fps says otherwise)",)
-    rate = fps or SEQUENCE_FPS
-    notes += ("alpha dropped",) if has_alpha else ()
-    notes += (f"{bit_depth}-bit reduced to 8-bit",) if bit_depth > 8 else ()
+        why = "as the first of them says" if first.fps else "images have no frame rate"
+        notes += (f"{why}: read at {float(rate):g} frames per second (--fps says otherwise)",)
     return VideoInfo(
         path=source,
         kind="sequence",
-        width=width,
-        height=height,
+        width=first.width,
+        height=first.height,
         fps=rate,
         frame_count=len(files),
         frame_count_exact=True,
         duration_s=float(len(files) / rate),
         rotation_deg=0,
-        pixel_format=mode,
-        bit_depth=bit_depth,
-        has_alpha=has_alpha,
+        pixel_format=first.mode,
+        bit_depth=first.bit_depth,
+        has_alpha=first.has_alpha,
         audio_codecs=(),
         audio_languages=(),
         is_hdr=False,
-        codec=image_format,
+        codec=first.format,
         container="images",
         color_matrix="rgb",
         color_primaries="bt709",
-        sample_aspect=Fraction(1),
+        sample_aspect=first.sample_aspect,
         stream=0,
-        notes=notes,
+        notes=(*notes, *_notes(first, stored, transfer is None)),
+        timecode=first.timecode,
+        transfer=stored,
     )
 
 
-def _header(path: Path) -> tuple[int, int, str, str]:
-    """Displayed width and height, mode and format."""
-    if not path.exists():
-        raise VideoError(f"{path}: no such file")
-    if path.is_file() and not path.stat().st_size:
-        raise VideoError(f"{path}: the file is empty")
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if _orientation(image) in _SIDEWAYS:
-                width, height = height, width
-            if getattr(image, "n_frames", 1) > 1:
-                raise VideoError(f"{path}: holds {getattr(image, 'n_frames', 1)} pictures; one to a file is accepted")
-            if image.mode == "F":
-                raise VideoError(f"{path}: holds floating-point values; 8-bit and 16-bit images are accepted")
-            return width, height, image.mode, (image.format or "").lower()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{path}: not an image that can be read ({str(error).splitlines()[0]})") from error
+def _one_picture(path: Path) -> ImageHeader:
+    header = read_header(path)
+    if header.pictures > 1:
+        raise VideoError(f"{path}: holds {header.pictures} pictures; one to a file is accepted")
+    return header
 
 
-def _orientation(image: Image.Image) -> int:
-    # For tags behind the pixels, Pillow would decode a whole PNG; programs that turn pictures put them in front.
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1
-    return image.getexif().get(_ORIENTATION_TAG, 1)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """One image as it is displayed: uint8 RGB `[H, W, 3]`; alpha dropped, 16-bit scaled to 8-bit.
-
-    Raises:
-        OSError: If the data is cut off or damaged (SyntaxError from some of Pillow's readers).
-    """
-    with Image.open(path) as opened:
-        image = opened if _orientation(opened) == 1 else ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):
-            # Pillow would clip 16-bit grey at 255. Codes scale by 65535 / 255 = 257.
-            grey16 = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-            return np.repeat(((grey16 + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
-        return np.array(image.convert("RGB"))
+def _notes(first: ImageHeader, stored: str, by_default: bool) -> list[str]:
+    """What a user should know of how the pixels are read."""
+    notes = []
+    if first.has_alpha:
+        notes.append("alpha dropped")
+    if first.bit_depth > 8:
+        notes.append(f"{first.bit_depth}-bit reduced to 8-bit")
+    if stored != "srgb" or (first.transfer != "srgb" and not by_default):
+        shown = {
+            "linear": "scene-linear light shown as sRGB, all above 1 white",
+            "log": "film density (Cineon) shown as sRGB, all above count 685 of 1023 white",
+            "srgb": "values taken as sRGB",
+        }[stored]
+        notes.append(f"{shown}{' (--transfer says otherwise)' if by_default else ''}")
+    if first.sample_aspect != 1:
+        notes.append(f"pixels are not square ({first.sample_aspect}): read as stored, not stretched")
+    return notes

@@ -69,7 +69,7 @@ class VideoInfo:
         frame_count_exact: False where the count is an estimate, duration times frame rate.
         duration_s: Duration of the file in seconds, the longest of picture and sound; None if the file does not tell.
         rotation_deg: Clockwise rotation that the metadata asks for and that reading applies: [0, 360).
-        pixel_format: ffmpeg's name of the stored pixel format, or Pillow's mode of a sequence.
+        pixel_format: ffmpeg's name of the stored pixel format, or Pillow's mode of a sequence, an EXR's channels.
         bit_depth: Stored bits per channel.
         has_alpha: Whether there is transparency (it is dropped in reading).
         audio_codecs: ffmpeg's codec name of each sound track.
@@ -83,6 +83,7 @@ class VideoInfo:
         stream: Which of the file's video streams is read, counted from 0.
         notes: What a user should know about how this source is read.
         timecode: Of the first frame, HH:MM:SS:FF; None if the file has none.
+        transfer: How images store their values, one of `transfer.TRANSFERS`; None of a video.
     """
 
     path: str | Path
@@ -108,6 +109,7 @@ class VideoInfo:
     stream: int
     notes: tuple[str, ...]
     timecode: str | None = None
+    transfer: str | None = None
 
     @property
     def has_audio(self) -> bool:

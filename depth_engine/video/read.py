@@ -32,7 +32,8 @@ from depth_engine.video.ffmpeg_process import (
     split_log_line,
 )
 from depth_engine.video.frame import Frame
-from depth_engine.video.image_sequence import probe_images, read_image
+from depth_engine.video.image_file import read_image
+from depth_engine.video.image_sequence import probe_images
 from depth_engine.video.probe import UNTAGGED, DecodeError, VideoError, VideoInfo, has_tone_mapping, probe_file
 from depth_engine.video.rate import as_frame_rate
 from depth_engine.video.sequence_files import (
@@ -74,13 +75,20 @@ _DECODED_FRAME = re.compile(r"^decoder -> .*?pts:(-?\d+)")
 _Payload = TypeVar("_Payload")
 
 
-def probe(source: str | Path, sequence_fps: Fraction | float | None = None, stream: int | None = None) -> VideoInfo:
+def probe(
+    source: str | Path,
+    sequence_fps: Fraction | float | None = None,
+    stream: int | None = None,
+    transfer: str | None = None,
+) -> VideoInfo:
     """What a source is: a video file, a folder of images, an image, or a pattern such as `frames/%05d.png`.
 
     Args:
         source: What is meant.
         sequence_fps: The rate of an image sequence, frames per second; None: 24. A video has its own.
         stream: Which of a file's video streams, counted from 0; None: the default one, the largest of several.
+        transfer: How images store their values, one of `TRANSFERS`; None: as they say, or the rule of their format. A
+            video has its own.
 
     Raises:
         VideoError: If it cannot be used: it does not exist, is an address, holds no picture, is damaged from the
@@ -88,11 +96,13 @@ def probe(source: str | Path, sequence_fps: Fraction | float | None = None, stre
     """
     images = _images_of(source)
     if not images.files:
+        if transfer is not None:
+            raise VideoError(f"{source}: transfer: {transfer} is not accepted; it is for images, a video has its own")
         return probe_file(Path(source), stream)
     if stream is not None:
         raise VideoError(f"{source}: stream: {stream} is not accepted; images have no streams")
     rate = None if sequence_fps is None else as_frame_rate(sequence_fps)
-    return probe_images(source, images.files, rate, images.notes)
+    return probe_images(source, images.files, rate, transfer, images.notes)
 
 
 def read_frames(
@@ -103,6 +113,7 @@ def read_frames(
     fps: Fraction | float | None = None,
     max_frames: int | None = None,
     stream: int | None = None,
+    transfer: str | None = None,
 ) -> Iterator[Frame]:
     """The frames of a source, one at a time, in bounded memory. Closing the iterator ends ffmpeg.
 
@@ -116,6 +127,7 @@ def read_frames(
             the source's rate all frames are kept. Of an image sequence it is the rate, and every image is a frame.
         max_frames: Stops after so many frames.
         stream: As for `probe`.
+        transfer: As for `probe`.
 
     Raises:
         VideoError: At once if the source cannot be used or no frame lies in the range.
@@ -124,7 +136,7 @@ def read_frames(
     """
     _check_range(start_s, end_s, max_frames)
     wanted_fps = None if fps is None else as_frame_rate(fps)
-    info = probe(source, wanted_fps, stream)
+    info = probe(source, wanted_fps, stream, transfer)
     if start_s and info.duration_s is not None and start_s >= info.duration_s:
         raise VideoError(f"{source}: start_s: {start_s:g} lies after its end at {info.duration_s:g} s")
     if wanted_fps and wanted_fps >= info.fps:
@@ -233,7 +245,7 @@ def _deliver(
         try:
             for time_s, payload in itertools.islice(chosen, max_frames):
                 name = payload.stem if isinstance(payload, Path) else None
-                yield Frame(index, time_s - start_s, _pixels(payload), name=name)
+                yield Frame(index, time_s - start_s, _pixels(payload, info.transfer), name=name)
                 index += 1
         except _DamagedError as error:
             raise DecodeError(f"{info.path}: frame {index} cannot be read: {error}", index) from error
@@ -241,12 +253,12 @@ def _deliver(
         raise VideoError(f"{info.path}: no frame lies between {start_s:g} s and {end_s:g} s")
 
 
-def _pixels(payload: Path | np.ndarray) -> np.ndarray:
+def _pixels(payload: Path | np.ndarray, transfer: str | None) -> np.ndarray:
     if isinstance(payload, np.ndarray):
         return payload
     try:
-        return read_image(payload)
-    except (OSError, SyntaxError) as error:
+        return read_image(payload, transfer)
+    except (OSError, SyntaxError, ValueError) as error:
         raise _DamagedError(f"{payload.name}: {error}") from error
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from depth_engine.video.probe import VideoError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".exr", ".dpx"})
 
 _FIELD = re.compile(r"%0?(\d*)d|(#+)")
 # A minus is a sign where no letter or digit stands before it: `plate.-001`, but not `plate-001` or `2024-05`.

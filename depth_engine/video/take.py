@@ -28,6 +28,7 @@ class TakeOptions(TypedDict, total=False):
     fps: float | None
     max_frames: int | None
     stream: int | None
+    transfer: str | None
 
 
 TAKE_FIELDS = tuple(TakeOptions.__annotations__)
@@ -44,6 +45,7 @@ class Take:
         fps: Frame rate to reduce to; of an image sequence, its rate.
         max_frames: Frames to take at the most.
         stream: Which of a file's video streams, counted from 0; None: the default one, the largest of several.
+        transfer: How images store their values: `srgb`, `linear` or `log`; None: as they say.
     """
 
     source: str | Path
@@ -53,10 +55,11 @@ class Take:
     fps: float | None = None
     max_frames: int | None = None
     stream: int | None = None
+    transfer: str | None = None
 
     def info(self) -> VideoInfo:
         """What the source is, an image sequence at its rate; a rate that reduces nothing is told."""
-        info = probe(self.source, self.fps, self.stream)
+        info = probe(self.source, self.fps, self.stream, self.transfer)
         if self.fps is None or info.kind == "sequence" or as_frame_rate(self.fps) <= info.fps:
             return info
         note = f"--fps {self.fps:g} has no effect: the clip has {float(info.fps):g} frames per second"

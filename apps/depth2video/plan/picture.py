@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from depth2video.control import IMAGE_FITS, contain, cover
 from depth2video.plan.asked import AskedPicture
 from depth_engine.checks import known_name
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _PAPER = (255, 255, 255)  # what shows through transparent parts
 
@@ -51,38 +47,27 @@ def read_picture(asked: AskedPicture, height: int, width: int) -> tuple[np.ndarr
 
 def _read_rgb(path: Path) -> tuple[np.ndarray, list[str]]:
     """uint8 RGB `[H, W, 3]` of a file, turned as it is displayed, and what was changed on the way."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as opened:
-            count = getattr(opened, "n_frames", 1)
-            if opened.mode == "F":
-                raise ValueError("it holds floating-point values, and no rule says what is white; give 8 or 16 bits")
-            notes = [f"--image: {path.name} holds {count} pictures: the first is taken"] if count > 1 else []
-            rgb, how = _to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"--image: {path} can't be read as a picture ({' '.join(str(error).split())})") from error
-    return rgb, notes + ([f"--image: {path.name} {how}"] if how else [])
-
-
-def _to_rgb(image: Image) -> tuple[np.ndarray, str]:
-    """Pixels of a picture of any mode, and what became of those that were not 8-bit RGB."""
     from PIL import Image
 
-    if image.mode.startswith("I"):  # Pillow would make white of all above 255
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"its grey runs from {values.min()} to {values.max()}; 8 or 16 bits are accepted")
-        grey = np.rint(values / 257).astype(np.uint8)  # 65535 / 255
-        return np.repeat(grey[..., None], 3, axis=2), "is grey of 16 bits: 0 is black, 65535 white, in 8 bits"
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        whole = image.convert("RGBA")
-        if whole.getchannel("A").getextrema()[0] < 255:  # type: ignore[operator]
-            paper = Image.new("RGBA", whole.size, (*_PAPER, 255))
-            return np.array(
-                Image.alpha_composite(paper, whole).convert("RGB")
-            ), "is transparent in parts: laid on white"
-        return np.array(whole.convert("RGB")), ""
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        return np.array(image.convert("RGB")), f"is {image.mode}: taken as RGB without its colour profile"
-    return np.array(image.convert("RGB")), ""
+    from depth_engine.video.image_file import read_header, read_image
+
+    try:
+        header = read_header(path)
+        picture = read_image(path, paper=_PAPER)
+        transparent = header.has_alpha and not np.array_equal(picture, read_image(path))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = " ".join(str(error).removeprefix(f"{path}: ").split())
+        raise ValueError(f"--image: {path} can't be read as a picture ({why})") from error
+    changed = []
+    if header.pictures > 1:
+        changed.append(f"holds {header.pictures} pictures: the first is taken")
+    if header.transfer != "srgb":
+        what = {"linear": "scene-linear light", "log": "film density (Cineon)"}[header.transfer]
+        changed.append(f"holds {what}: shown as sRGB, all above white is white")
+    elif header.bit_depth > 8:
+        changed.append(f"has {header.bit_depth} bits: 0 is black, {2**header.bit_depth - 1} white, in 8 bits")
+    if transparent:
+        changed.append("is transparent in parts: laid on white")
+    if header.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        changed.append(f"is {header.mode}: taken as RGB without its colour profile")
+    return picture, [f"--image: {path.name} {change}" for change in changed]
