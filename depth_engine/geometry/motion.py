@@ -14,9 +14,9 @@ import numpy as np
 MIN_MATCHES = 50  # of a pair of frames; fewer do not count
 _PAIRS, _POINTS = 40, 300  # that are looked at: enough for a percentile, and done in a second
 _ROUNDS = 12  # of Gauss-Newton; it starts near and converges in a few
-# Focal length over the longest side where the lens is not known: an ordinary one, 90 to 40 degrees across. A longer one
-# makes turning look like travelling past a wall, and what is longer is rare: then `--fov` tells them apart.
-_FOCAL_RATIOS = np.geomspace(0.5, 1.4, 6)
+# Focal length over the longest side where the lens is not known: 118 to 40 degrees across. A longer one makes turning
+# look like travelling past a wall, and what is longer is rare: then `--fov` tells them apart.
+_FOCAL_RATIOS = np.geomspace(0.3, 1.4, 8)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ FORMAT = "novel-view poses 1"
 METHODS = ("colmap", "odometry")
 
 
+# Of a scene's extent: points that lie no farther from one plane tell nothing but the plane.
+_FLAT = 0.025
+_PLANES = 50  # tried
+
+
 @dataclass(frozen=True)
 class PoseResult:
     """Cameras of every frame of a take, and the map from its depth's values to their unit.
@@ -94,11 +99,16 @@ class PoseResult:
             f"{len(self.registered)} of {self.frame_count} frames registered ({self.method})",
             f"{len(self.points)} points, {self.reprojection_px:.2f} px mean reprojection error",
             f"field of view {fov_deg:.1f} degrees (focal length {self.K[1, 1]:.1f} px), {self.fov_by}",
-            f"the camera's way is {length:.3g} {unit}",
+            f"camera path length {length:.3g} {unit}",
             f"depth fits the points within {100 * self.alignment_error:.1f} % (median)",
         ]
         if self.interpolated:
             lines.append(f"cameras of {len(self.interpolated)} frames were put between their neighbours")
+        if self.fov_by != "given" and _is_flat(self.points):
+            lines.append(
+                "the scene is flat, which leaves the lens unsure: a camera with a longer one that only turns sees the "
+                "same; give --fov if you know it"
+            )
         return lines
 
     def save(self, path: Path, overwrite: bool = False) -> Path:
@@ -186,6 +196,19 @@ def _check(path: Path, poses: PoseResult) -> None:
             raise ValueError(f"poses: {path}: {name} is not finite numbers of shape {list(shape)}")
     if not np.isfinite([poses.scale, poses.shift]).all() or poses.scale <= 0:
         raise ValueError(f"poses: {path}: scale {poses.scale} and shift {poses.shift} are no map of depth")
+
+
+def _is_flat(points: np.ndarray) -> bool:
+    """Whether nine tenths of the points lie in one plane. The plane is the best of many through three of them."""
+    if len(points) < 10:
+        return False
+    rng = np.random.default_rng(0)
+    corners = points[np.stack([rng.permutation(len(points))[:3] for _ in range(_PLANES)])]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    off = np.abs(points @ normals.T - (corners[:, 0] * normals).sum(axis=1))
+    extent = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    return bool(np.quantile(off, 0.9, axis=0).min() < _FLAT * np.median(extent))
 
 
 def between(found: dict[int, np.ndarray], times_s: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Cameras found from clips whose cameras are known, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ def test_colmap_finds_cameras_lens_and_depth(fine_scene: SceneFiles, found: Pose
     ratio = found.placement.depth(values)[near] * unit / fine_scene.depth_m[near]
     assert np.median(np.abs(ratio - 1)) < 0.06 and found.alignment_error < 0.06
     assert found.reprojection_px < 1 and len(found.points) > 100
+
+
+def test_a_flat_scene_leaves_the_lens_unsure(found: PoseResult) -> None:
+    rng = np.random.default_rng(0)
+    wall = rng.uniform(-1, 1, (200, 2)) @ [[1, 0, 0.3], [0, 1, -0.5]] + rng.normal(0, 0.004, (200, 3)) + [0, 0, 4]
+    wall[:5] = rng.uniform(-3, 3, (5, 3))  # found wrongly
+    flat = replace(found, points=wall)
+
+    def is_told(poses: PoseResult) -> bool:
+        return any("the scene is flat" in line and "give --fov" in line for line in poses.report())
+
+    assert is_told(flat) and not is_told(found)
+    assert not is_told(replace(flat, fov_by="given")) and not is_told(replace(flat, points=wall[:2]))
 
 
 def test_points_lie_where_depth_says(fine_scene: SceneFiles, found: PoseResult) -> None:

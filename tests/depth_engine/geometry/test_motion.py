@@ -46,5 +46,18 @@ def test_travelling_before_a_wall_has_parallax(turn: Rotation, shift: tuple[floa
     assert measured(4.0, turn, shift, lens).parallax_px > 1
 
 
+@pytest.mark.parametrize("ratio", [0.32, 0.47, 1.35])
+def test_a_turn_under_an_unknown_lens_wide_or_long(ratio: float) -> None:
+    """An action camera's, too."""
+    focal = ratio * WIDTH
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform((WIDTH * 0.2, HEIGHT * 0.2), (WIDTH * 0.8, HEIGHT * 0.8), (400, 2)) - (WIDTH / 2, HEIGHT / 2)
+    turned = TURN.apply(np.column_stack([pixels / focal, np.ones(400)]))
+    after = focal * turned[:, :2] / turned[:, 2:] + rng.normal(0, 0.15, (400, 2))
+    middle = (WIDTH / 2, HEIGHT / 2)
+    motion = measure_motion([(pixels + middle, after + middle)] * 3, HEIGHT, WIDTH, None)
+    assert motion.moved_px > 10 and motion.parallax_px < 0.4
+
+
 def test_nothing_matched_is_no_motion() -> None:
     assert measure_motion([], HEIGHT, WIDTH, None) == Motion(0.0, 0.0)
