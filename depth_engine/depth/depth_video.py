@@ -14,7 +14,6 @@ converts silently.
 from __future__ import annotations
 
 import operator
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -24,15 +23,8 @@ from typing import Any, SupportsIndex, cast, overload
 import numpy as np
 
 from depth_engine.depth import metrics
-from depth_engine.depth.formats import (
-    DEPTH_FORMATS,
-    DepthFormat,
-    Stored,
-    depth_path,
-    iter_depth,
-    open_depth_sink,
-    split_depth_path,
-)
+from depth_engine.depth.conversion import affine, metres
+from depth_engine.depth.formats import DEPTH_FORMATS, DepthFormat, depth_path, find_depth_file, split_depth_path
 from depth_engine.depth.sidecar import (
     DEPTH_KINDS,
     DepthKind,
@@ -42,12 +34,10 @@ from depth_engine.depth.sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from depth_engine.depth.sinks import Stored, open_depth_sink
+from depth_engine.depth.stored_values import allocate, load_values
 from depth_engine.runs.atomic import refuse_existing
 from depth_engine.video.rate import as_frame_rate
-
-# Larger clips live in an unnamed temporary file that is mapped into memory, so that their length costs disk, not RAM.
-_IN_MEMORY_BYTES = 2**30
-_READABLE_FORMATS = ("npy", "exr", "mkv", "png16")  # most exact first
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,7 +168,7 @@ class DepthVideo:
             raise ValueError(f"{file}: without its sidecar {sidecar_path(base).name}, kind must be given: {accepted}")
         else:
             meta = {}
-        values = _load_values(file, format, meta, value_range)
+        values = load_values(file, format, meta, value_range)
         rate = as_frame_rate(meta.get("fps") or fps or 1)
         times_s = np.asarray(meta.get("times_s") or np.arange(len(values)) / float(rate), np.float64)
         return cls(values, kind, times_s, rate, meta)
@@ -308,11 +298,11 @@ class DepthVideo:
         """
         if self.kind == "metric":
             raise ValueError("kind: the clip is metric already")
-        scale, shift = _affine(self.kind, "metric", scale, shift, near_m, far_m)
+        scale, shift = affine(self.kind, "metric", scale, shift, near_m, far_m)
         if clip_m is not None and not 0 < clip_m[0] < clip_m[1]:
             raise ValueError(f"clip_m: {clip_m} must be (min, max) in metres with 0 < min < max")
         inverse = self.kind == "disparity"
-        return self._mapped("metric", lambda frame: _metres(frame, scale, shift, inverse, clip_m), scale, shift)
+        return self._mapped("metric", lambda frame: metres(frame, scale, shift, inverse, clip_m), scale, shift)
 
     def to_disparity(
         self,
@@ -373,12 +363,12 @@ class DepthVideo:
                 raise ValueError("scale, shift, near_m, far_m: a metric clip needs none of them")
             scale, shift = 1.0, 0.0
         else:
-            scale, shift = _affine(self.kind, target, scale, shift, near_m, far_m)
+            scale, shift = affine(self.kind, target, scale, shift, near_m, far_m)
         # Always by way of metres, which also refuses depth at or behind the camera.
         from_disparity, to_disparity = self.kind == "disparity", target == "disparity"
 
         def convert(frame: np.ndarray) -> np.ndarray:
-            depth_m = _metres(frame, scale, shift, from_disparity, None)
+            depth_m = metres(frame, scale, shift, from_disparity, None)
             return 1.0 / depth_m if to_disparity else depth_m
 
         return self._mapped(target, convert, scale, shift)
@@ -387,7 +377,7 @@ class DepthVideo:
         self, kind: DepthKind, convert: Callable[[np.ndarray], np.ndarray], scale: float, shift: float
     ) -> DepthVideo:
         """A clip of another kind, converted frame by frame; `meta` says how."""
-        values = _allocate(self.values.shape)
+        values = allocate(self.values.shape)
         for index, frame in enumerate(self.values):
             try:
                 values[index] = convert(frame)
@@ -397,116 +387,6 @@ class DepthVideo:
         meta = {key: value for key, value in self.meta.items() if key not in ("value_range", "scale", "meaning")}
         meta |= {"kind": kind, "conversion": {"from": self.kind, "scale": scale, "shift": shift}}
         return DepthVideo(values, kind, self.times_s, self.fps, meta)
-
-
-def _affine(
-    kind: str, target: str, scale: float | None, shift: float | None, near_m: float | None, far_m: float | None
-) -> tuple[float, float]:
-    """(scale, shift) from exactly one of the two pairs; none is made up."""
-    affine, ends = (scale, shift), (near_m, far_m)
-    given = [pair for pair in (affine, ends) if pair != (None, None)]
-    if len(given) != 1 or None in given[0]:
-        stated = {"scale": scale, "shift": shift, "near_m": near_m, "far_m": far_m}
-        names = ", ".join(f"{name}={number}" for name, number in stated.items() if number is not None) or "neither"
-        raise ValueError(
-            f"affine-invariant {kind} does not determine {target}: give scale and shift, or near_m and far_m"
-            f" (got {names})"
-        )
-    if scale is not None and shift is not None:
-        if not (np.isfinite(scale) and np.isfinite(shift)):
-            raise ValueError(f"scale, shift: ({scale}, {shift}) must be finite")
-        return float(scale), float(shift)
-    near, far = float(near_m or 0.0), float(far_m or 0.0)
-    if not (0 < near < far and np.isfinite(far)):
-        raise ValueError(f"near_m, far_m: ({near_m}, {far_m}) must be finite metres with 0 < near_m < far_m")
-    if kind == "disparity":
-        return 1 / near - 1 / far, 1 / far
-    return far - near, near
-
-
-def _metres(
-    frame: np.ndarray, scale: float, shift: float, inverse: bool, clip_m: tuple[float, float] | None
-) -> np.ndarray:
-    """Metric depth, float64 `[H, W]`, of `scale * v + shift` or its inverse."""
-    mapped = scale * frame.astype(np.float64) + shift
-    if clip_m is not None:
-        low_m, high_m = clip_m
-        return 1.0 / np.clip(mapped, 1 / high_m, 1 / low_m) if inverse else np.clip(mapped, low_m, high_m)
-    lowest = float(mapped.min())
-    if lowest <= 0:
-        name = "inverse depth" if inverse else "depth"
-        raise ValueError(f"scale, shift: ({scale:g}, {shift:g}) give a {name} of {lowest:g}, which must be > 0")
-    return 1.0 / mapped if inverse else mapped
-
-
-def find_depth_file(path: Path) -> Path:
-    """The depth file that a path means: itself, what its sidecar describes, or what lies in the folder."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder")
-    if path.suffix == ".json":
-        base = path.with_suffix("")
-        found = [depth_path(base, format) for format in _READABLE_FORMATS]
-        for file in found:
-            if file.exists():
-                return file
-        raise ValueError(f"{path}: none of the files it can describe exists: {', '.join(f.name for f in found)}")
-    is_frames_folder = path.is_dir() and (path.name.endswith(("_png16", "_exr")))
-    if path.is_file() or is_frames_folder:
-        return path
-    sidecars = sorted(file for file in path.glob("*.json") if _is_sidecar(file))
-    if len(sidecars) != 1:
-        names = ", ".join(file.name for file in sidecars) or "none"
-        raise ValueError(f"{path}: a folder must hold exactly one depth sidecar, found {names}")
-    return find_depth_file(sidecars[0])
-
-
-def _is_sidecar(path: Path) -> bool:
-    try:
-        read_sidecar(path)
-    except ValueError:
-        return False
-    return True
-
-
-def _load_values(path: Path, format: str, meta: dict[str, Any], value_range: tuple[float, float] | None) -> np.ndarray:
-    """float32 `[T, H, W]` of a depth file; `meta` is its sidecar, or empty."""
-    if format == "npy" and (mapped := _map_npy(path)) is not None:
-        stated = tuple(meta[key] for key in ("frame_count", "height", "width")) if meta else mapped.shape
-        if mapped.shape != stated:
-            raise ValueError(f"{path}: has shape {mapped.shape}, its sidecar says {stated}")
-        return mapped
-    frames = iter_depth(path, value_range=value_range)
-    count = meta["frame_count"] if meta else sum(1 for _ in iter_depth(path, value_range=value_range))
-    return _filled(path, frames, count)
-
-
-def _map_npy(path: Path) -> np.ndarray | None:
-    """A memory map of a float32 npy; None for what has to be read and checked frame by frame."""
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
-        return None
-    return mapped if mapped.dtype == np.float32 and mapped.ndim == 3 else None
-
-
-def _filled(path: Path, frames: Iterator[np.ndarray], frame_count: int) -> np.ndarray:
-    values: np.ndarray | None = None
-    for index, frame in enumerate(frames):
-        if values is None:
-            values = _allocate((frame_count, *frame.shape))
-        if index < frame_count:
-            values[index] = frame
-    if values is None:
-        raise ValueError(f"{path}: holds no frame")
-    return values
-
-
-def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-    """Room for float32 `shape`: in memory, or above 1 GiB in a mapped temporary file without a name."""
-    if np.prod(shape, dtype=np.int64) * 4 <= _IN_MEMORY_BYTES:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 def _base_and_format(path: Path, format: DepthFormat | None) -> tuple[Path, DepthFormat]:

@@ -221,17 +221,19 @@ def check_fit(source: DepthSource, take: Take, info: VideoInfo) -> tuple[str, ..
     if held is None or held == take.expected_frames(info):
         return tuple(notes)
     wanted, whole = _count(take)  # what a container announces is a guess
-    if held < wanted:
-        raise ValueError(
-            f"--depth: {source.path} has {held} frames, the clip {wanted}; give --max-frames {held}, or depth of the "
-            "whole clip"
-        )
     from_the_start = not take.start_s and take.fps is None
+    if held < wanted:
+        cut = f"--max-frames {held}, or " if from_the_start else ""
+        raise ValueError(
+            f"--depth: {source.path} has {held} frames, the clip {wanted}; give {cut}depth of all that is taken"
+        )
     explained = not whole or (from_the_start and (take.max_frames is not None or take.end_s is not None))
     if held > wanted and not explained:
+        # Of a part that begins later, or at a lower rate, the first frames of the depth are those of other pictures.
+        cut = f", or --max-frames {wanted} to use its first frames" if from_the_start else ""
         raise ValueError(
             f"--depth: {source.path} has {held} frames, more than the {wanted} that are taken of the clip; give depth "
-            f"of this part, or --max-frames {wanted} to use its first frames"
+            f"of this part{cut}"
         )
     if held > wanted:
         notes.append(f"depth has {held} frames, {wanted} are taken of the clip; the rest of the depth is not used")

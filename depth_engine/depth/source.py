@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 
 from depth_engine.checks import known_name
-from depth_engine.depth.depth_video import find_depth_file
-from depth_engine.depth.formats import iter_depth, split_depth_path
+from depth_engine.depth.formats import find_depth_file, iter_depth, split_depth_path
 from depth_engine.depth.sidecar import DEPTH_KINDS, read_sidecar, sidecar_path
 from depth_engine.video.sequence_files import natural_key
 

@@ -113,9 +113,9 @@ def _by_colmap(
 ) -> PoseResult:
     shutil.rmtree(work, ignore_errors=True)
     (work / "images").mkdir(parents=True)
-    height, width, mapped = _write_pictures(take, step, work / "images", on_progress)
+    height, width, mapped = _write_pictures(take, info, step, work / "images", on_progress)
     structure = map_pictures(work, mapped, height, width, fov_deg, on_progress)
-    poses, times_s, samples = _follow_all(take, depth, structure, on_progress)
+    poses, times_s, samples = _follow_all(take, info, depth, structure, on_progress)
     try:
         alignment = align(depth.kind, Samples(*(np.concatenate(parts) for parts in zip(*samples, strict=True))))
     except ValueError as error:
@@ -127,14 +127,16 @@ def _by_colmap(
         structure.fov_by,
         world_from_camera,
         times_s,
-        structure.reprojection_px * info.width / width,
+        structure.reprojection_px * info.height / height,
         structure.points,
         structure.colors,
     )
     return _result("colmap", info, found, alignment)
 
 
-def _write_pictures(take: Take, step: int, folder: Path, on_progress: Progress) -> tuple[int, int, list[int]]:
+def _write_pictures(
+    take: Take, info: VideoInfo, step: int, folder: Path, on_progress: Progress
+) -> tuple[int, int, list[int]]:
     """One frame in `step`, and the last; their height, width and indices."""
     written: list[int] = []
     height = width = 0
@@ -142,11 +144,11 @@ def _write_pictures(take: Take, step: int, folder: Path, on_progress: Progress) 
     for frame in take.frames():
         last = frame
         if frame.index % step == 0:
-            height, width = _write_picture(folder, frame)
+            height, width = _write_picture(folder, frame, info)
             written.append(frame.index)
         on_progress("read", frame.index + 1)
     if last is not None and written[-1] != last.index:
-        _write_picture(folder, last)
+        _write_picture(folder, last, info)
         written.append(last.index)
     if len(written) < 3:
         raise ValueError(
@@ -155,16 +157,16 @@ def _write_pictures(take: Take, step: int, folder: Path, on_progress: Progress) 
     return height, width, written
 
 
-def _write_picture(folder: Path, frame: Frame) -> tuple[int, int]:
+def _write_picture(folder: Path, frame: Frame, info: VideoInfo) -> tuple[int, int]:
     import cv2
 
-    picture = work_picture(frame.rgb, WORK_SIDE_PX)
+    picture = work_picture(frame.rgb, WORK_SIDE_PX, info.sample_aspect)
     cv2.imwrite(str(folder / picture_name(frame.index)), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return picture.shape[0], picture.shape[1]
 
 
 def _follow_all(
-    take: Take, depth: DepthSource, structure: Structure, on_progress: Progress
+    take: Take, info: VideoInfo, depth: DepthSource, structure: Structure, on_progress: Progress
 ) -> tuple[dict[int, np.ndarray], np.ndarray, list[Samples]]:
     """Cameras of the frames between the mapped ones, times of all, and depth where points were seen."""
     import cv2
@@ -173,7 +175,7 @@ def _follow_all(
     times, samples = [], []
     for frame, values in frames_with_depth(take, depth):
         times.append(frame.time_s)
-        grey = cv2.cvtColor(work_picture(frame.rgb, WORK_SIDE_PX), cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(work_picture(frame.rgb, WORK_SIDE_PX, info.sample_aspect), cv2.COLOR_RGB2GRAY)
         followed.add(frame.index, grey)
         seen = structure.observations.get(frame.index)
         if seen is not None:
@@ -230,26 +232,29 @@ class _Followed:
 def _by_odometry(
     take: Take, info: VideoInfo, depth: DepthSource, fov_deg: float, placement: Placement, on_progress: Progress
 ) -> PoseResult:
-    share = min(1.0, WORK_SIDE_PX / max(info.height, info.width))
-    height, width = (max(1, round(size * share)) for size in (info.height, info.width))
-    odometry = Odometry(intrinsics(fov_deg, height, width), placement)
+    odometry = None
     times = []
+    height = info.height
     for frame, values in frames_with_depth(take, depth):
-        odometry.add(frame.index, work_picture(frame.rgb, WORK_SIDE_PX), values)
+        picture = work_picture(frame.rgb, WORK_SIDE_PX, info.sample_aspect)
+        if odometry is None:
+            height = picture.shape[0]
+            odometry = Odometry(intrinsics(fov_deg, *picture.shape[:2]), placement)
+        odometry.add(frame.index, picture, values)
         times.append(frame.time_s)
         on_progress("follow", frame.index + 1)
-    if len(odometry.camera_from_world) < 2:
+    if odometry is None or len(odometry.camera_from_world) < 2:
         raise ValueError("poses: no frame could be followed from the first one; try --method colmap")
     points, colors = odometry.points
     _check_way(odometry.camera_from_world, points)
     samples = Samples(*(np.concatenate(parts) for parts in zip(*odometry.samples, strict=True)))
     error = depth_error(placement, samples)
     found = _Found(
-        intrinsics(fov_deg, info.height, info.width),
+        intrinsics(fov_deg, info.height, info.width, info.sample_aspect),
         "given",
         {index: np.linalg.inv(pose) for index, pose in odometry.camera_from_world.items()},
         np.array(times),
-        float(np.mean(odometry.reprojection_px)) / share,
+        float(np.mean(odometry.reprojection_px)) * info.height / height,
         points,
         colors,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 
@@ -16,13 +18,20 @@ MIN_INLIERS = 20
 _UNDISTORTED = np.zeros(5)
 
 
-def work_picture(rgb: np.ndarray, side_px: int) -> np.ndarray:
-    """A frame at the size that points are looked for in: longest side `side_px` at the most."""
-    share = side_px / max(rgb.shape[:2])
-    if share >= 1:
+def work_picture(rgb: np.ndarray, side_px: int, sample_aspect: Fraction = Fraction(1)) -> np.ndarray:
+    """A frame as points are looked for in it: pixels made square, longest side `side_px` at the most.
+
+    Args:
+        rgb: uint8 `[H, W, 3]`.
+        side_px: Pixels.
+        sample_aspect: Width / height of one pixel of the frame.
+    """
+    shown = (rgb.shape[0], float(rgb.shape[1] * sample_aspect))
+    share = min(1.0, side_px / max(shown))
+    height, width = (max(1, round(size * share)) for size in shown)
+    if (height, width) == rgb.shape[:2]:
         return rgb
-    height, width = (max(1, round(size * share)) for size in rgb.shape[:2])
-    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR)
 
 
 def follow(before: np.ndarray, after: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from depth_engine.depth.formats import DEPTH_FORMATS, DepthSink, Stored, depth_path, open_depth_sink
+from depth_engine.depth.formats import DEPTH_FORMATS, depth_path
 from depth_engine.depth.sidecar import Held, MadeBy, make_sidecar, sidecar_path, write_sidecar
+from depth_engine.depth.sinks import DepthSink, Stored, open_depth_sink
 from depth_engine.models.svd.windows import Window
 from depth_engine.report.colours import colorize, side_by_side
 from depth_engine.report.page import Report, write_report

@@ -17,7 +17,7 @@ from typing import Any
 
 import depth_engine.engine
 from depth_engine import DepthEngine
-from depth_engine.depth.formats import DepthSink
+from depth_engine.depth.sinks import DepthSink
 from depth_engine.models.resize import ModelSize
 from depth_engine.runs.depth_run import DepthJob, DepthRun, EngineMaker
 from depth_engine.runs.pieces import PieceStore

@@ -19,6 +19,7 @@ from depth_engine.geometry.pose_estimation import PoseSearch, estimate_poses
 from depth_engine.geometry.poses import PoseResult, between, load_poses
 from depth_engine.video.read import probe
 from depth_engine.video.take import Take
+from tests.clips import run_ffmpeg
 from tests.novel_view.scene_clip import FRAMES, HEIGHT, WIDTH, SceneFiles, write_clip, write_depth, write_scene
 
 
@@ -113,6 +114,23 @@ def test_of_several_attempts_the_one_that_explains_most_in_the_same_way_each_tim
     second = estimate(scene.clip, scene.disparity, tmp_path / "second", every=2)
     assert np.array_equal(first.K, second.K) and np.array_equal(first.world_from_camera, second.world_from_camera)
     assert np.array_equal(first.points, second.points)
+
+
+@pytest.mark.parametrize("method", ["colmap", "odometry"])
+def test_a_lens_knows_pixels_that_are_not_square(fine_scene: SceneFiles, tmp_path: Path, method: str) -> None:
+    """Anamorphic: half as many columns, each shown twice as wide."""
+    clip, out = tmp_path / "narrow.mkv", tmp_path / "poses.json"
+    run_ffmpeg("-i", fine_scene.clip, "-vf", "scale=iw/2:ih,setsar=2", "-c:v", "ffv1", clip)
+    depth = np.stack(list(open_depth(fine_scene.metric).open()))[..., ::2]
+    np.save(tmp_path / "depth.npy", depth)
+    options = ["--depth", tmp_path / "depth.npy", "--depth-kind", "metric", "--fov", fine_scene.fov_deg]
+    options += ["--match-every", 1] if method == "colmap" else []
+    result = run(clip, "-o", out, "--method", method, *options)
+    assert result.exit_code == 0, result.output
+    poses = load_poses(out)
+    assert (poses.width, poses.height) == (WIDTH, 2 * HEIGHT)
+    assert np.allclose(poses.K, np.diag([0.5, 1, 1]) @ fine_scene.K, rtol=1e-6)
+    assert way_error(poses.world_from_camera, fine_scene.world_from_camera) < 0.08
 
 
 def test_odometry_is_in_metres(scene: SceneFiles, tmp_path: Path) -> None:

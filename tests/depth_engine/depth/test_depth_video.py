@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depth_engine.depth import depth_video as depth_module
+from depth_engine.depth import stored_values
 from depth_engine.depth.depth_video import DepthVideo
 from depth_engine.depth.formats import DEPTH_FORMATS
 from depth_engine.depth.sidecar import read_sidecar
@@ -289,7 +289,7 @@ def test_half_precision_loads_as_float32(format, tmp_path: Path) -> None:
 
 def test_large_clips_live_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _video().save(tmp_path / "depth", "exr")
-    monkeypatch.setattr(depth_module, "_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(stored_values, "_IN_MEMORY_BYTES", 1000)
     loaded = DepthVideo.load(path)
     metric = loaded.to_metric(near_m=1, far_m=2)
     assert isinstance(loaded.values, np.memmap) and isinstance(metric.values, np.memmap)

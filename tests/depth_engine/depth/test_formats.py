@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from depth_engine.depth import formats as depth_files
-from depth_engine.depth.formats import DEPTH_FORMATS, Stored, depth_path, iter_depth, open_depth_sink, split_depth_path
+from depth_engine.depth import sinks
+from depth_engine.depth.formats import DEPTH_FORMATS, depth_path, iter_depth, split_depth_path
 from depth_engine.depth.sidecar import Held, MadeBy, make_sidecar, read_sidecar, sidecar_path, write_sidecar
+from depth_engine.depth.sinks import Stored, open_depth_sink
 from depth_engine.video.marks import Marks
 from depth_engine.video.read import read_frames
 from tests.clips import packet_times_s
@@ -135,7 +136,7 @@ def test_npy_opens_as_a_memory_map(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(frame_count=st.integers(0, 10**12), height=st.integers(1, 10**6), width=st.integers(1, 10**6))
 def test_npy_header_keeps_its_size(frame_count: int, height: int, width: int) -> None:
-    sink = object.__new__(depth_files._NpySink)
+    sink = object.__new__(sinks._NpySink)
     sink._shape, sink._dtype = (height, width), np.dtype("<f4")
     header = sink._header(frame_count)
     assert len(header) == len(sink._header(0))
@@ -169,6 +170,19 @@ def test_exr_names_the_source_s_frame_and_the_shape_of_its_pixels(tmp_path: Path
         header = image.header()
         assert header["frameNumber"] == 1 and header["sourceFrame"] == "plate.1003"
         assert abs(header["pixelAspectRatio"] - 4 / 3) < 1e-6
+
+
+def test_exr_counts_the_timecode_on(tmp_path: Path) -> None:
+    """From frame to frame by their times: one of two was left out, and numbers are dropped at the full minute."""
+    stored = Stored(marks=Marks(timecode="00:00:59;28"))
+    with open_depth_sink(
+        tmp_path / "depth", "exr", height=8, width=8, fps=Fraction(30000, 1001), stored=stored
+    ) as sink:
+        for number in (0, 1, 3):
+            sink.write(np.full((8, 8), 0.5), number * 1001 / 30000)
+    codes = [OpenEXR.File(str(file)).header()["timeCode"] for file in sorted(sink.path.iterdir())]
+    found = [(code.hours, code.minutes, code.seconds, code.frame, code.dropFrame) for code in codes]
+    assert found == [(0, 0, 59, 28, 1), (0, 0, 59, 29, 1), (0, 1, 0, 3, 1)]
 
 
 @pytest.mark.parametrize("kind", ["disparity", "depth"])

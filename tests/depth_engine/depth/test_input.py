@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_depth_that_does_not_belong_to_the_clip_is_refused(tmp_path: Path, clip: Path) -> None:
     info = check_source(Take(clip))
     long, short = _source(tmp_path / "long.npy", 20), _source(tmp_path / "short.npy", 5)
-    with pytest.raises(ValueError, match="has 20 frames, more than the 12 that are taken"):
+    with pytest.raises(ValueError, match="has 20 frames, more than the 12 that are taken .* --max-frames 12 to use"):
         check_fit(long, Take(clip), info)
-    with pytest.raises(ValueError, match="has 20 frames, more than the 6"):
-        check_fit(long, Take(clip, fps=12.5), info)
+    later = Take(clip, start_s=0.2)
+    for part, count in ((Take(clip, fps=12.5), 6), (later, 7), (replace(later, max_frames=3), 3)):
+        with pytest.raises(ValueError, match=f"has 20 frames, more than the {count} .*; give depth of this part$"):
+            check_fit(long, part, info)
+    with pytest.raises(ValueError, match="has 5 frames, the clip 7; give depth of all that is taken$"):
+        check_fit(short, later, info)
     with pytest.raises(ValueError, match="has 5 frames, the clip 12; give --max-frames 5"):
         check_fit(short, Take(clip), info)
     with pytest.raises(ValueError, match="the proportions differ"):
