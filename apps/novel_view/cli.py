@@ -20,6 +20,7 @@ _OUTPUT = click.Path(path_type=Path)
 _OF_PATH = ("amplitude", "period", "easing", "smooth")
 
 _video_options = options(
+    click.option("--duration", type=float, help="Of a single image: seconds to show it for.  [default: one frame]"),
     click.option("-o", "--output", type=_OUTPUT, required=True, help="Video file to write."),
     click.option("--codec", default="h264", show_default=True, help="h264, prores (.mov) or ffv1 (.mkv)."),
     click.option(
@@ -71,17 +72,18 @@ def main() -> None:
 @click.option("--fill", default="spatial", show_default=True, help="Holes: none, spatial, or temporal (needs --poses).")
 @click.option(
     "--crop",
-    type=float,
-    default=0.0,
-    help="Per cent of each side to cut, so that moved borders fall outside; the rest is shown at the clip's size.",
+    default="0",
+    help="Per cent of each side to cut, so that moved borders fall outside; the rest is shown at the clip's size. "
+    "auto: as little as does it in every frame.",
 )
 @click.option("--overscan", type=float, default=0.0, help="Per cent to render beyond each side: larger frames.")
 def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     """Show INPUT from a moving camera."""
     with told(debug, 2):
         from novel_view.paths import ONE_WAY, PATHS
+        from novel_view.views.framing import Framing
         from novel_view.views.render_command import Look, Move, Scene, fov_of, plan_render
-        from novel_view.views.rendering import Borders, Framing
+        from novel_view.views.rendering import Borders
 
         if given["path"] != "stabilize":
             refuse_unused(["smooth"], "only applies to --path stabilize")
@@ -90,7 +92,7 @@ def render(source: str, quiet: bool, debug: bool, **given: Any) -> None:
         job, depth = _job(source, given), depth_request(given)
         scene = Scene(fov_of(job, given["fov"], given["focal"]), given["near"], given["far"], given["poses"])
         move = Move(**{name: given[name] for name in ("path", *_OF_PATH, "transforms")})
-        framing = Framing(given["crop"], given["overscan"])
+        framing = Framing.asked(given["crop"], given["overscan"])
         look = Look(given["fill"], Borders(given["sharpen"], given["edge"]), framing)
         plan = plan_render(job, move, scene, look, depth)
     _run(plan, quiet, debug)
@@ -145,6 +147,7 @@ def _job(source: str, given: dict[str, Any]) -> Any:
         codec=given.pop("codec"),
         companions={name: path for name, path in files.items() if path is not None},
         alike=("right",),
+        duration_s=given.pop("duration"),
         **taken(given),
     )
 
@@ -153,13 +156,18 @@ def _run(plan: Any, quiet: bool, debug: bool) -> None:
     """Run a plan with progress, and say what came of it."""
     from depth_engine.cli.progress import frame_progress
 
-    show_notes(plan.info.notes, quiet=quiet)
+    show_notes([*plan.info.notes, *_on_stills(plan)], quiet=quiet)
     total = plan.job.expected_frames(plan.info)
     with told(debug, 1), frame_progress(total, quiet=quiet) as begin:
         outputs, notes = plan.run(begin("depth"), begin("views"))
     show_notes(notes, quiet=quiet)
     if not quiet:
         click.echo(f"{plan.job.output}: {', '.join(path.name for path in outputs[1:])} beside it")
+
+
+def _on_stills(plan: Any) -> list[str]:
+    one = plan.info.kind == "sequence" and plan.info.frame_count == 1 and plan.job.duration_s is None
+    return ["a single image makes a single frame; --duration SECONDS shows it longer"] if one else []
 
 
 for _command in (poses, export, nerf):

@@ -7,7 +7,7 @@ be looked at, moved, given by name later, and used again by the next run of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,6 +82,7 @@ class DepthInput:
         method: and how.
         info: Of the clip.
         notes: For the user.
+        still_frames: How many frames show the single image that it is of; None: it is of a clip.
     """
 
     kind: str
@@ -90,6 +91,7 @@ class DepthInput:
     job: DepthJob | None = None
     method: DepthMethod | None = None
     notes: tuple[str, ...] = ()
+    still_frames: int | None = None
 
     def get(self, on_frames: Progress, on_depth: Callable[[np.ndarray], None] | None = None) -> DepthSource:
         """The depth, made now if need be; of a source that breaks off, as far as it could be read.
@@ -102,7 +104,7 @@ class DepthInput:
             DecodeError: Not one frame could be read.
         """
         if self.file is not None:
-            return self.file
+            return self._for_every_frame(self.file)
         job, method = self._made()
         seen = None if on_depth is None else lambda values: on_depth(as_read_back(values))
         try:
@@ -111,7 +113,10 @@ class DepthInput:
         except DecodeError:  # told by the run that works from this depth and reads the same source
             if not job.finished:
                 raise
-        return open_depth(job.folder)
+        return self._for_every_frame(open_depth(job.folder))
+
+    def _for_every_frame(self, depth: DepthSource) -> DepthSource:
+        return depth if self.still_frames is None or depth.frame_count != 1 else depth.repeated(self.still_frames)
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run that works from it to go on."""
@@ -162,25 +167,26 @@ def choose_depth(
     given = sorted(option for option, value in request.engine.items() if value is not None)
     if given and name != ENGINE:
         raise ValueError(f"--{prefix}{given[0].replace('_', '-')}: only applies to --depth engine; --depth is {name}")
+    still = None if take.duration_s is None else take.expected_frames(info)
     if name not in (ENGINE, *methods):
         if not Path(name).exists() and Path(name).name == name and not Path(name).suffix:
             known_name("--depth", name, [ENGINE, *methods, "a file"])
         file = open_depth(name, request.kind)
-        return DepthInput(file.kind, info, file=file, notes=check_fit(file, take, info))
+        return DepthInput(file.kind, info, file=file, notes=check_fit(file, take, info), still_frames=still)
     if request.kind is not None:
         raise ValueError(f"--depth-kind: is for --depth FILE; {name} knows its own")
     method = _engine(request) if name == ENGINE else methods[name]()
     folder = output.with_suffix(".depth" if name == ENGINE else f".{name}")
     clip = {name: getattr(take, name) for name in TAKE_FIELDS}
-    made = DepthInput(method.kind, info, job=DepthJob(take.source, folder=folder, resume=True, **clip), method=method)
+    job = DepthJob(take.source, folder=folder, resume=True, **clip)
+    made = DepthInput(method.kind, info, job=job, method=method, still_frames=still)
     identity = made._identity()
     try:
-        check_job(made._made()[0], identity)
+        check_job(job, identity)
     except (ValueError, FileExistsError):  # of other settings: made anew
-        made = DepthInput(
-            method.kind, info, job=DepthJob(take.source, folder=folder, overwrite=True, **clip), method=method
-        )
-        check_job(made._made()[0], identity)
+        job = replace(job, resume=False, overwrite=True)
+        made = replace(made, job=job)
+        check_job(job, identity)
     return made
 
 
@@ -218,6 +224,8 @@ def check_fit(source: DepthSource, take: Take, info: VideoInfo) -> tuple[str, ..
     if (source.height, source.width) != (info.height, info.width):
         notes.append(f"depth of {source.width}x{source.height} was resized to the clip's {info.width}x{info.height}")
     held = source.frame_count
+    if held == 1 and take.duration_s is not None:
+        return tuple(notes)
     if held is None or held == take.expected_frames(info):
         return tuple(notes)
     wanted, whole = _count(take)  # what a container announces is a guess

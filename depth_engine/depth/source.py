@@ -6,7 +6,9 @@ Frames come one at a time, so memory does not grow with the clip.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,15 @@ class DepthSource:
     shots: tuple[int, ...] | None
     notes: tuple[str, ...]
     open: Callable[[], Iterator[np.ndarray]]
+
+    def repeated(self, count: int) -> DepthSource:
+        """The depth of a single image for a clip that shows nothing else."""
+
+        def frames() -> Iterator[np.ndarray]:
+            with closing(self.open()) as held:  # type: ignore[type-var]
+                yield from repeat(next(held), count)
+
+        return replace(self, frame_count=count, open=frames)
 
 
 def open_depth(path: str | Path, kind: str | None = None) -> DepthSource:

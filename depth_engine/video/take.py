@@ -46,6 +46,7 @@ class Take:
         max_frames: Frames to take at the most.
         stream: Which of a file's video streams, counted from 0; None: the default one, the largest of several.
         transfer: How images store their values: `srgb`, `linear` or `log`; None: as they say.
+        duration_s: How long a single image is shown, as frames that are all alike; None: it is one frame.
     """
 
     source: str | Path
@@ -56,10 +57,13 @@ class Take:
     max_frames: int | None = None
     stream: int | None = None
     transfer: str | None = None
+    duration_s: float | None = None
 
     def info(self) -> VideoInfo:
         """What the source is, an image sequence at its rate; a rate that reduces nothing is told."""
         info = probe(self.source, self.fps, self.stream, self.transfer)
+        if self.duration_s is not None:
+            return self._shown_longer(info, self.duration_s)
         if self.fps is None or info.kind == "sequence" or as_frame_rate(self.fps) <= info.fps:
             return info
         note = f"--fps {self.fps:g} has no effect: the clip has {float(info.fps):g} frames per second"
@@ -67,7 +71,27 @@ class Take:
 
     def frames(self) -> Iterator[Frame]:
         """The frames to take."""
+        if self.duration_s is not None:
+            return self._same_frames(self.info())
         return read_frames(self.source, **{name: getattr(self, name) for name in TAKE_FIELDS})
+
+    def _shown_longer(self, info: VideoInfo, duration_s: float) -> VideoInfo:
+        if not (math.isfinite(duration_s) and duration_s > 0):
+            raise ValueError(f"duration: {duration_s:g} is not accepted; give seconds above 0")
+        if info.kind != "sequence" or info.frame_count != 1:
+            raise ValueError(f"duration: only applies to a single image; {self.source} has frames of its own")
+        if self.start_s or self.end_s is not None:
+            raise ValueError("start, end: do not apply to a single image; --duration says how long it is shown")
+        count = max(1, round(duration_s * info.fps))
+        notes = info.notes
+        if self.fps is None:
+            notes += (f"an image has no frame rate: shown at {float(info.fps):g} frames per second (--fps)",)
+        return replace(info, frame_count=count, duration_s=float(count / info.fps), notes=notes)
+
+    def _same_frames(self, info: VideoInfo) -> Iterator[Frame]:
+        (still,) = read_frames(self.source, transfer=self.transfer)
+        for index in range(self.expected_frames(info) or 0):
+            yield Frame(index, float(index / info.fps), still.rgb)
 
     def expected_frames(self, info: VideoInfo) -> int | None:
         """How many frames that will be, as far as the file says."""
@@ -106,6 +130,7 @@ class Take:
             "source_fingerprint": _fingerprint(Path(self.source)),
             "picture": f"{info.width}x{info.height}",
             **{name: getattr(self, name) for name in TAKE_FIELDS},
+            **({} if self.duration_s is None else {"duration_s": self.duration_s}),
         }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from novel_view.cli import main
+from PIL import Image
 
 from depth_engine import DepthVideo
 from depth_engine.video.read import probe, read_frames
@@ -157,6 +158,60 @@ def test_moved_borders_fall_outside_what_is_cut_or_beyond_what_is_added(
     assert np.abs(middle.astype(int) - plain)[~holes["plain"]].max() <= 1
 
 
+def test_as_little_is_cut_as_leaves_no_border(clip: Path, tmp_path: Path) -> None:
+    """Of a slanted wall, which opens no holes but at borders."""
+    wall = np.tile(np.linspace(0.2, 0.6, HEIGHT, dtype=np.float32)[:, None], (FRAMES, 1, WIDTH))
+    depth = DepthVideo(wall, "disparity", np.arange(FRAMES) / 25, Fraction(25)).save(tmp_path / "wall.npy")
+    out, mask = tmp_path / "new.mkv", tmp_path / "holes.mkv"
+    common = ("--depth", depth, "--amplitude", 20, "--period", 0.6, "--codec", "ffv1", "--mask-out", mask)
+    common += ("--no-sharpen", "--no-edge")  # the pattern of the clip says nothing of this wall
+
+    for path in ("lateral", "orbit", "handheld"):
+
+        def holes(crop: object, path: str = path) -> np.ndarray:
+            result = run("render", clip, "-o", out, *common, "--path", path, "--overwrite", "--crop", crop)
+            assert result.exit_code == 0, result.output
+            return pictures(mask)[..., 0] > 0
+
+        assert holes(0).any() and not holes("auto").any()
+        found = json.loads((tmp_path / "new.json").read_text())
+        percent = found["settings"]["crop_percent"]
+        assert f"--crop auto: {percent:g} % of each side are cut" in found["notes"]
+        assert 0 < percent < 25 and holes(max(0, percent - 3.5)).any()  # two pixels
+
+
+def test_a_still_is_shown_for_as_long_as_asked(clip: Path, tmp_path: Path) -> None:
+    still = tmp_path / "still.png"
+    Image.fromarray(pictures(clip)[0]).save(still)
+    values = np.random.default_rng(0).random((1, HEIGHT, WIDTH), np.float32)
+    depth = DepthVideo(values, "disparity", np.zeros(1), Fraction(1)).save(tmp_path / "depth.npy")
+    options: tuple = ("--duration", 0.4, "--fps", 20, "--depth", depth, "--codec", "ffv1")
+    for command, extra in (("render", ("--path", "lateral", "--period", 0.4)), ("stereo", ("--layout", "left"))):
+        out = tmp_path / f"{command}.mkv"
+        result = run(command, still, "-o", out, *options, *extra)
+        assert result.exit_code == 0, result.output
+        shown = pictures(out)
+        assert len(shown) == 8 and probe(out).fps == 20
+        assert (shown[0] == shown[2]).all() == (command == "stereo")
+    one = run("render", still, "-o", tmp_path / "one.mp4", "--depth", depth)
+    assert one.exit_code == 0 and "a single image makes a single frame; --duration SECONDS" in one.output
+    for options, text in (
+        (("--duration", 0), "duration: 0 is not accepted; give seconds above 0"),
+        (("--duration", 1, "--start", 1), "start, end: do not apply to a single image"),
+    ):
+        result = run("render", still, "-o", tmp_path / "no.mp4", "--depth", depth, *options)
+        assert result.exit_code == 2 and text in result.output
+
+
+def test_depth_of_a_still_is_made_once(clip: Path, tmp_path: Path) -> None:
+    still = tmp_path / "still.png"
+    Image.fromarray(pictures(clip)[0]).save(still)
+    result = run("stereo", still, "-o", tmp_path / "new.mp4", "--duration", 0.2)
+    assert result.exit_code == 0, result.output
+    assert len(pictures(tmp_path / "new.mp4")) == 5
+    assert DepthVideo.load(tmp_path / "new.depth").values.shape == (1, HEIGHT, WIDTH)
+
+
 def test_a_roll_is_as_large_as_asked_where_pixels_are_not_square(tmp_path: Path) -> None:
     """A level line, turned by 45 degrees, as a player shows it: pixels are twice as wide as high."""
     clip, path = tmp_path / "wide.mkv", tmp_path / "roll.json"
@@ -176,7 +231,10 @@ def test_a_roll_is_as_large_as_asked_where_pixels_are_not_square(tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--crop", 60), "--crop: 60 is not accepted"),
+        (("--crop", 60), "--crop: 60 is not accepted; give per cent of a side, 0 to 40, or auto"),
+        (("--crop", "much"), "--crop: 'much' is not accepted; give per cent of a side, or auto"),
+        (("--crop", "auto", "--overscan", 5), "--crop, --overscan: give one"),
+        (("--duration", 2), "duration: only applies to a single image"),
         (("--crop", 5, "--overscan", 5), "--crop, --overscan: give one"),
         (("--path", "spiral"), "--path: 'spiral'"),
         (("--fov", 180), "fov: 180 is not accepted"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,23 +20,24 @@ from depth_engine.geometry.placement import Placement, fitted_frames, place, sur
 from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
 from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Progress, Source, already_finished
-from depth_engine.video.probe import VideoInfo
+from depth_engine.video.probe import DecodeError, VideoInfo
 from depth_engine.video.take import check_source
 from novel_view.nerf.dataset import world_from_dataset
 from novel_view.path_files import load_path, out_of_training
 from novel_view.paths import PATHS, NamedPath, Path, stabilized
+from novel_view.views.framing import MOST_CROP_PERCENT, Framing, least_crop_percent
 from novel_view.views.rendering import (
     FILLS,
     NEIGHBOURS,
     Borders,
     Fill,
-    Framing,
     last_view,
     mask_of,
     piece_of,
     render_views,
     source_frames,
     view_camera,
+    view_camera_at,
 )
 
 if TYPE_CHECKING:
@@ -246,9 +247,16 @@ class RenderPlan:
             "median_depth": round(facts.median, 6),
         }
 
+        look = self.look
+        if look.framing.crop_percent is None:
+            framing, note = self._least_framing(depth, placement, facts.median)
+            look = replace(look, framing=framing)
+            settings["crop_percent"] = framing.crop_percent
+            notes.append(note)
+
         def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
             shown = _has_shown(state)
-            for piece in self._make(depth, placement, facts.median, clip, first, state):
+            for piece in self._make(look, depth, placement, facts.median, clip, first, state):
                 shown = _has_shown(piece.state)
                 yield piece
             if not shown:
@@ -270,8 +278,37 @@ class RenderPlan:
             return self.poses.placement
         return place(depth.kind, self.scene.near, self.scene.far)
 
+    def _camera_of(self) -> Callable[[int], Camera]:
+        """The camera of a frame."""
+        if self.poses is not None:
+            return self.poses.camera
+        height, width = self.info.height, self.info.width
+        K = intrinsics(self.scene.fov_deg, height, width, self.info.sample_aspect)
+        camera = Camera(K, np.eye(4), height, width)
+        return lambda index: camera
+
+    def _least_framing(self, depth: DepthSource, placement: Placement, median: float) -> tuple[Framing, str]:
+        """The least crop that leaves no border in any frame, and a note on it; this reads the clip once more."""
+        camera_of = self._camera_of()
+
+        def views() -> Iterator[tuple[np.ndarray, Camera, Camera]]:
+            # The run itself tells where the clip breaks off.
+            with closing(depth.open()) as held, suppress(DecodeError):  # type: ignore[type-var]
+                for frame, values in zip(self.job.frames(), held, strict=False):
+                    source = camera_of(frame.index)
+                    target = view_camera_at(frame.time_s, source, self.path, median)
+                    yield placement.depth(values), source, target
+
+        needed = least_crop_percent(views())
+        found = math.ceil(min(needed, MOST_CROP_PERCENT) * 10) / 10
+        note = f"--crop auto: {found:g} % of each side are cut"
+        if needed > MOST_CROP_PERCENT:
+            note += ", the most that is; some frames would need more, and show filled borders: lower --amplitude"
+        return Framing(found), note
+
     def _make(
         self,
+        look: Look,
         depth: DepthSource,
         placement: Placement,
         median: float,
@@ -282,26 +319,21 @@ class RenderPlan:
         import torch
 
         height, width = self.info.height, self.info.width
-        if self.poses is not None:
-            camera_of = self.poses.camera
-        else:
-            K = intrinsics(self.scene.fov_deg, height, width, self.info.sample_aspect)
-            camera = Camera(K, np.eye(4), height, width)
-            camera_of = lambda index: camera  # noqa: E731
-        back = NEIGHBOURS if self.look.fill == "temporal" else 0
+        camera_of = self._camera_of()
+        back = NEIGHBOURS if look.fill == "temporal" else 0
         with closing(depth.open()) as values:  # type: ignore[type-var]
             placed = (placement.depth(frame) for frame in fitted_frames(values, height, width))
             frames = source_frames(
                 clip.frames(),
                 placed,
                 camera_of,
-                borders=self.look.borders,
+                borders=look.borders,
                 first=max(0, first - back),
             )
             views = render_views(
                 frames,
-                lambda frame: self.look.framing.camera(view_camera(frame, self.path, median)),
-                cast(Fill, self.look.fill),
+                lambda frame: look.framing.camera(view_camera(frame, self.path, median)),
+                cast(Fill, look.fill),
                 first,
                 last_view(state),
                 device=self.device,

@@ -49,40 +49,6 @@ class Borders:
         return give_mixed_to_near(depth, rgb) if self.edge else depth
 
 
-@dataclass(frozen=True)
-class Framing:
-    """How much of a view the frame shows, so that borders which moved into it can lie outside.
-
-    Attributes:
-        crop_percent: Cut from each side, per cent of it; what is left is shown at the clip's size.
-        overscan_percent: Added to each side, per cent of it; the frame is so much larger.
-
-    Raises:
-        ValueError: A number is not accepted, or both are given.
-    """
-
-    crop_percent: float = 0.0
-    overscan_percent: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, most in (("crop", 40), ("overscan", 50)):
-            value = getattr(self, f"{name}_percent")
-            if not 0 <= value <= most:
-                raise ValueError(f"--{name}: {value:g} is not accepted; give per cent of a side, 0 to {most}")
-        if self.crop_percent and self.overscan_percent:
-            raise ValueError("--crop, --overscan: give one of them; one cuts what the other adds")
-
-    def camera(self, camera: Camera) -> Camera:
-        """A camera whose picture is framed so."""
-        middle = np.array([camera.width / 2, camera.height / 2])
-        K = camera.K.copy()
-        zoom = 1 / (1 - 2 * self.crop_percent / 100)
-        added = [round(size * self.overscan_percent / 100) for size in (camera.width, camera.height)]
-        K[:2, :2] *= zoom
-        K[:2, 2] = middle + zoom * (K[:2, 2] - middle) + added
-        return Camera(K, camera.world_from_camera, camera.height + 2 * added[1], camera.width + 2 * added[0])
-
-
 class SourceFrame(NamedTuple):
     """A frame with its depth and camera.
 
@@ -141,8 +107,12 @@ def view_camera(frame: SourceFrame, path: Path, median_depth: float) -> Camera:
         path: Where the camera goes.
         median_depth: Of the scene, in the unit of its depth.
     """
-    view = path(frame.time_s)
-    source = frame.camera
+    return view_camera_at(frame.time_s, frame.camera, path, median_depth)
+
+
+def view_camera_at(time_s: float, source: Camera, path: Path, median_depth: float) -> Camera:
+    """As `view_camera`, of a frame's time and its camera."""
+    view = path(time_s)
     pose = view.pose.copy()
     if not view.in_world:
         pose[:3, 3] *= median_depth
