@@ -16,9 +16,8 @@ from depth_engine.cli.group import show_notes, told
 from depth_engine.cli.options import clip_options, depth_options, depth_request, options, refuse_unused, taken
 
 _PATH = click.Path(path_type=Path)
-_FINDING = ("method", "fov", "match_every", "near", "far")
 _OF_TRAINING = {"iterations", "small", "use_depth", "evaluate", "path", "amplitude", "period", "device", "overwrite"}
-_WRITING = ("every", "size", "depth_format", "eval_every", "masks", "sharpen", "cloud_points")
+_WRITING = ("every", "depth_format", "eval_every", "masks", "sharpen", "cloud_points")
 
 
 _pose_options = options(
@@ -52,10 +51,7 @@ def poses(source: str, quiet: bool, debug: bool, **given: Any) -> None:
     with told(debug, 2):
         from novel_view.scene_plans import plan_poses
 
-        depth = depth_request(given)
-        job = _job(source, given, given.pop("output"))
-        finding = _taken(given, _FINDING)
-        plan = plan_poses(job, depth=depth, every=finding.pop("match_every"), **finding, **given)
+        plan = plan_poses(_job(source, given, given.pop("output")), _finding(given), depth_request(given))
     found, _ = _shown(plan.job, plan.run, quiet, debug)
     if not quiet:
         _say(plan.notes, [*found.report(), str(plan.job.output)])
@@ -100,7 +96,8 @@ def export(source: str, quiet: bool, debug: bool, **given: Any) -> None:
 def nerf(source: str, quiet: bool, debug: bool, output: Path, resume: bool, **given: Any) -> None:
     """Train a NeRF on INPUT, a clip or a folder of `novel-view export`, and render it along a path."""
     with told(debug, 2):
-        from novel_view.scene_plans import plan_nerf
+        from novel_view.nerf.command import NerfTraining
+        from novel_view.scene_plans import ShownPath, plan_nerf
 
         folder = Path(source)
         made = not (folder / "transforms.json").exists()
@@ -108,14 +105,12 @@ def nerf(source: str, quiet: bool, debug: bool, output: Path, resume: bool, **gi
             refuse_unused(given.keys() - _OF_TRAINING, f"only applies to a clip; {source} is a data set already")
         if given["path"] == "clip" or given["path"].lower().endswith(".json"):
             refuse_unused(["amplitude", "period"], f"only applies to a path by its name, not to --path {given['path']}")
-        chosen = {
-            **_taken(given, ("iterations", "small", "use_depth", "evaluate", "path", "amplitude", "period")),
-            "device": given["device"],
-            "overwrite": given["overwrite"],
-            "resume": resume,
-        }
+        names = ("iterations", "small", "use_depth", "evaluate", "device")
+        training = NerfTraining(**{name: given[name] for name in names})
+        shown = ShownPath(given["path"], given["amplitude"], given["period"])
+        overwrite = given["overwrite"]
         data = _export_plan(source, given, output.with_name(f"{output.name}.dataset")) if made else folder
-        plan = plan_nerf(data, output, **chosen)
+        plan = plan_nerf(data, output, training, shown, overwrite=overwrite, resume=resume)
     result = _trained(plan, quiet, debug)
     if not quiet:
         scores = [f"{name} {result.report[name]:.3f}" for name in ("psnr", "ssim") if name in result.report]
@@ -135,17 +130,16 @@ def _export_plan(source: str, given: dict[str, Any], output: Path) -> Any:
     if given["poses"] is not None:
         refuse_unused(["method", "match_every"], "only applies where cameras are found; --poses gives them")
 
-    depth = depth_request(given)
-    writing = _taken(given, _WRITING)
-    options = DatasetOptions(side_px=writing.pop("size"), **writing)
-    finding = _taken(given, _FINDING)
-    finding["every"] = finding.pop("match_every")
-    return plan_export(_job(source, given, output), options=options, depth=depth, **finding, **given)
+    named = {"side_px": "size", **{name: name for name in _WRITING}}
+    options = DatasetOptions(**{field: given[name] for field, name in named.items()})
+    job, depth = _job(source, given, output), depth_request(given)
+    return plan_export(job, given["poses"], _finding(given), options, depth)
 
 
-def _taken(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """These arguments, taken out of the others."""
-    return {name: given.pop(name) for name in names}
+def _finding(given: dict[str, Any]) -> Any:
+    from novel_view.scene_plans import Finding
+
+    return Finding(given["method"], given["fov"], given["match_every"], given["near"], given["far"])
 
 
 def _shown(job: Any, run: Callable, quiet: bool, debug: bool) -> Any:

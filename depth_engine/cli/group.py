@@ -5,6 +5,7 @@ Exit codes: 2 for a request that can't be done, told before weights load; 1 for 
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from depth_engine.errors import one_line
+
+_TYPED = ParameterSource.COMMANDLINE
+# Names of parameters before what is said of them, at the start or after a file's name.
+_NAMES = re.compile(r"(^|: )((?:[a-z][a-z_-]*, )*[a-z][a-z_-]*): ")
 
 
 class OneLineGroup(click.Group):
@@ -60,7 +66,28 @@ def told(debug: bool, code: int) -> Iterator[None]:
         fail(f"{error.name or error}: {import_error_hint}", code)
     except Exception as error:  # whatever it is, a user gets one line; --debug shows the rest
         _trace(debug)
-        fail(error, code)
+        fail(as_typed(one_line(error)), code)
+
+
+def as_typed(line: str) -> str:
+    """An error of the library, with the parameters that it names called as the user typed them: `--max-res`."""
+    running = click.get_current_context(silent=True)
+    if running is None:
+        return line
+    options = {
+        option.opts[-1].removeprefix("--"): running.get_parameter_source(option.name or "") is _TYPED
+        for option in running.command.params
+        if isinstance(option, click.Option)
+    }
+
+    def named(match: re.Match) -> str:
+        names = [name.replace("_", "-") for name in match[2].split(", ")]
+        names = [name if name in options else name.removesuffix("-s") for name in names]
+        if not any(options.get(name) for name in names) or not options.keys() >= set(names):
+            return match[0]
+        return f"{match[1]}{', '.join(f'--{name}' for name in names)}: "
+
+    return _NAMES.sub(named, line, count=1)
 
 
 def _trace(debug: bool) -> None:

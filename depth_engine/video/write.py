@@ -295,7 +295,7 @@ def check_format(path: Path, codec: str, pixel_format: str = "rgb24") -> None:
         raise ValueError(f"pixel_format: gray16le needs codec ffv1, {codec} cannot store 16 bits")
     suffixes = _CODECS[codec].suffixes
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"path: {path.name!r} does not end in {', '.join(suffixes)}, what {codec} is written to")
+        raise ValueError(f"output: {path.name!r} does not end in {', '.join(suffixes)}, what {codec} is written to")
 
 
 def _video_options(encoding: Encoding, sample_aspect: Fraction, fps: Fraction) -> dict[str, str | int]:

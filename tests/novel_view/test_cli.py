@@ -196,8 +196,8 @@ def test_a_still_is_shown_for_as_long_as_asked(clip: Path, tmp_path: Path) -> No
     one = run("render", still, "-o", tmp_path / "one.mp4", "--depth", depth)
     assert one.exit_code == 0 and "a single image makes a single frame; --duration SECONDS" in one.output
     for options, text in (
-        (("--duration", 0), "duration: 0 is not accepted; give seconds above 0"),
-        (("--duration", 1, "--start", 1), "start, end: do not apply to a single image"),
+        (("--duration", 0), "--duration: 0 is not accepted; give seconds above 0"),
+        (("--duration", 1, "--start", 1), "--start, --end: do not apply to a single image"),
     ):
         result = run("render", still, "-o", tmp_path / "no.mp4", "--depth", depth, *options)
         assert result.exit_code == 2 and text in result.output

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from depth_engine.checks import known_name
-from depth_engine.depth.input import DepthInput, DepthRequest, choose_depth
+from depth_engine.depth.input import DepthRequest, choose_depth
 from depth_engine.depth.source import DepthSource
 from depth_engine.geometry.cameras import Camera, intrinsics
 from depth_engine.geometry.placement import Placement, fitted_frames, place, survey
-from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
+from depth_engine.runs.derived_clip import ClipJob, Maker, check_clip_job
 from depth_engine.runs.pieces import Piece
-from depth_engine.runs.resumable import Progress, Source, already_finished
-from depth_engine.video.probe import DecodeError, VideoInfo
+from depth_engine.runs.resumable import Source
+from depth_engine.video.probe import DecodeError
 from depth_engine.video.take import check_source
 from novel_view.nerf.dataset import world_from_dataset
 from novel_view.path_files import load_path, out_of_training
 from novel_view.paths import PATHS, NamedPath, Path, stabilized
 from novel_view.views.framing import MOST_CROP_PERCENT, Framing, least_crop_percent
+from novel_view.views.plan import ViewsPlan
 from novel_view.views.rendering import (
     FILLS,
     NEIGHBOURS,
@@ -191,46 +192,24 @@ class Look:
 
 
 @dataclass(frozen=True)
-class RenderPlan:
+class RenderPlan(ViewsPlan):
     """`novel-view render`, checked.
 
     Attributes:
-        job: Source and outputs.
-        info: Of the source.
-        depth: Where it comes from.
         path: Where the camera goes.
         scene: Lens and space.
         poses: Of the clip, if given.
         look: How views are made.
-        detect_shots: Look for cuts.
-        device: Where views are made.
-        settings: What the user chose, for the sidecar.
     """
 
-    job: ClipJob
-    info: VideoInfo
-    depth: DepthInput
     path: Path
     scene: Scene
     poses: PoseResult | None
     look: Look
-    detect_shots: bool
-    device: str
-    settings: dict[str, Any]
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
-        return {**self.settings, **self.depth.identity()}
-
-    def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[File], list[str]]:
-        """Make the clip; the finished files, and notes."""
-        if already_finished(self.job):
-            return self.job.outputs, []
-        depth = self.depth.get(on_depth)
+    def _maker(self, depth: DepthSource, notes: list[str]) -> tuple[Maker, dict[str, Any]]:
         placement = self._placement(depth)
         facts = survey(depth, placement)
-        notes = [*self.depth.notes]
         if facts.odd:
             notes.append(
                 f"depth of {facts.odd} frames has values that are not finite or not before the camera: left out"
@@ -240,18 +219,12 @@ class RenderPlan:
                 "relative depth was placed by default: nearest 1, farthest 10, in a unit of its own; "
                 "--near and --far say otherwise"
             )
-        settings = {
-            **self.settings,
-            **self.depth.to_json(),
-            "placement": placement.to_json(),
-            "median_depth": round(facts.median, 6),
-        }
-
+        found: dict[str, Any] = {"placement": placement.to_json(), "median_depth": round(facts.median, 6)}
         look = self.look
         if look.framing.crop_percent is None:
             framing, note = self._least_framing(depth, placement, facts.median)
             look = replace(look, framing=framing)
-            settings["crop_percent"] = framing.crop_percent
+            found["crop_percent"] = framing.crop_percent
             notes.append(note)
 
         def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
@@ -262,16 +235,7 @@ class RenderPlan:
             if not shown:
                 notes.append(_NOTHING_SHOWN)
 
-        outputs = ClipRun(
-            self.job,
-            self.identity,
-            make,
-            settings=settings,
-            shots=depth.shots if depth.shots is not None else self.detect_shots,
-            notes=notes,
-            on_frames=on_frames,
-        ).run()
-        return outputs, notes
+        return make, found
 
     def _placement(self, depth: DepthSource) -> Placement:
         if self.poses is not None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path as File
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from depth_engine.checks import known_name
-from depth_engine.depth.input import DepthInput, DepthRequest, choose_depth
+from depth_engine.depth.input import DepthRequest, choose_depth
 from depth_engine.depth.source import DepthSource
 from depth_engine.geometry.cameras import Camera
 from depth_engine.geometry.placement import Placement, fitted_frames, place, survey
-from depth_engine.runs.derived_clip import ClipJob, ClipRun, check_clip_job
+from depth_engine.runs.derived_clip import ClipJob, Maker, check_clip_job
 from depth_engine.runs.pieces import Piece
-from depth_engine.runs.resumable import Progress, Source, already_finished
+from depth_engine.runs.resumable import Source
 from depth_engine.video.marks import TwoEyes
-from depth_engine.video.probe import VideoInfo
 from depth_engine.video.take import check_source
+from novel_view.views.plan import ViewsPlan
 from novel_view.views.render_command import MASK_HOLDS, warp_device
 from novel_view.views.rendering import Borders, last_view, mask_of, piece_of, source_frames
 from novel_view.views.stereo import LAYOUTS, Eyes, eye_cameras, pack
@@ -34,57 +33,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StereoPlan:
+class StereoPlan(ViewsPlan):
     """`novel-view stereo`, checked.
 
     Attributes:
-        job: Source and outputs.
-        info: Of the source.
-        depth: Where it comes from.
         eyes: How they stand.
         layout: How the two views are put into one picture.
         swap_eyes: The right eye is put first.
         borders: What is done to depth borders.
-        detect_shots: Look for cuts.
-        device: Where views are made.
-        settings: What the user chose, for the sidecar.
     """
 
-    job: ClipJob
-    info: VideoInfo
-    depth: DepthInput
     eyes: Eyes
     layout: str
     swap_eyes: bool
     borders: Borders
-    detect_shots: bool
-    device: str
-    settings: dict[str, Any]
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
-        return {**self.settings, **self.depth.identity()}
-
-    def run(self, on_depth: Progress, on_frames: Progress) -> tuple[list[File], list[str]]:
-        """Make the clip; the finished files, and notes."""
-        if already_finished(self.job):
-            return self.job.outputs, []
-        depth = self.depth.get(on_depth)
+    def _maker(self, depth: DepthSource, notes: list[str]) -> tuple[Maker, dict[str, Any]]:
         placement = self._placement(depth)
-        notes = list(self.depth.notes)
         if self.swap_eyes and self.job.output.suffix.lower() != ".mkv":
             notes.append("MP4 and MOV can't say that the right eye comes first: tell the player, or write an .mkv")
-        outputs = ClipRun(
-            self.job,
-            self.identity,
-            lambda clip, first, state: self._make(depth, placement, clip, first, state),
-            settings={**self.settings, **self.depth.to_json(), "placement": placement.to_json()},
-            shots=depth.shots if depth.shots is not None else self.detect_shots,
-            notes=notes,
-            on_frames=on_frames,
-        ).run()
-        return outputs, notes
+
+        def make(clip: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
+            return self._make(depth, placement, clip, first, state)
+
+        return make, {"placement": placement.to_json()}
 
     def _placement(self, depth: DepthSource) -> Placement:
         """Depth whose inverse is disparity from 0 (farthest) to 1 (nearest): what the eyes' shifts are made of."""
@@ -159,6 +131,17 @@ def plan_stereo(
         settings["mask"] = f"left eye, right eye: {MASK_HOLDS}"
     info = check_source(job)
     choice = choose_depth(depth, job, info, job.output)
-    plan = StereoPlan(job, info, choice, eyes, layout, swap_eyes, borders, depth.shots, settings["device"], settings)
+    plan = StereoPlan(
+        job=job,
+        info=info,
+        depth=choice,
+        detect_shots=depth.shots,
+        device=settings["device"],
+        settings=settings,
+        eyes=eyes,
+        layout=layout,
+        swap_eyes=swap_eyes,
+        borders=borders,
+    )
     check_clip_job(job, plan.identity)
     return plan

@@ -314,7 +314,7 @@ BAD_OPTIONS = [
     (("--start", "0.51", "--end", "0.52"), "no frame lies between 0.51 s and 0.52 s"),
     (("--fps", "0"), "fps: 0"),
     (("--fps", "1e-9"), "fps: 1e-09 is not a frame rate"),
-    (("--max-res", "3"), "max_res: 3"),
+    (("--max-res", "3"), "--max-res: 3"),
     (("--overwrite", "--resume"), "exclude each other"),
     (("--windw", "3"), "--windw"),
     (("--window", "three"), "three"),
@@ -358,3 +358,26 @@ def test_bad_inputs_get_one_line(clip: Path, tmp_path: Path) -> None:
 def test_an_output_folder_that_can_t_be_written(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "can't be written" in error_line("estimate", clip, "-o", tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("max_res: 3 is smaller", "--max-res: 3 is smaller"),
+        ("clip.mp4: stream: 9 is not one", "clip.mp4: --stream: 9 is not one"),
+        ("start_s, max_res: exclude each other", "--start, --max-res: exclude each other"),
+        ("window: 3 is not accepted", "window: 3 is not accepted"),  # an option, but of a file, not typed
+        ("frames: window: none", "frames: window: none"),
+        ("max_res of all: 3", "max_res of all: 3"),
+        ("colour, max_res: 3", "colour, max_res: 3"),  # not all are options
+    ],
+)
+def test_parameters_are_named_as_they_were_typed(line: str, told: str) -> None:
+    from depth_engine.cli.group import as_typed
+
+    context = main.commands["estimate"].make_context(
+        "estimate", ["clip.mp4", "--max-res", "3", "--stream", "9", "--start", "1"]
+    )
+    with context:
+        assert as_typed(line) == told
+    assert as_typed(line) == line
