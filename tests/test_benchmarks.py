@@ -12,6 +12,7 @@ import pytest
 SMALLEST = {
     "depth2video_overhead": ["--frames", "16"],
     "full_size_svd": ["--narrow"],
+    "geometry": ["--clips", "1", "--frames", "12", "--height", "144", "--width", "256"],
     "generated_video": ["fidelity", "--clips", "1", "--frames", "6"],
     "kill": ["--kills", "1", "--frames", "12"],
     "memory": ["--short", "9", "--long", "12", "--height", "64", "--width", "64"],

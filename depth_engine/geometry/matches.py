@@ -33,9 +33,7 @@ def flow_between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     height, width = before.shape
     below, right = max(0, _LEAST_SIDE_PX - height), max(0, _LEAST_SIDE_PX - width)
     if below or right:
-        before, after = (
-            cv2.copyMakeBorder(each, 0, below, 0, right, cv2.BORDER_REPLICATE) for each in (before, after)
-        )
+        before, after = (cv2.copyMakeBorder(each, 0, below, 0, right, cv2.BORDER_REPLICATE) for each in (before, after))
     return cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(before, after, None)[:height, :width]
 
 
@@ -51,6 +49,8 @@ def matches_from(there: np.ndarray, back: np.ndarray) -> Matches:
     reached_columns, reached_rows = columns + there[..., 0], rows + there[..., 1]
     returning = cv2.remap(back, reached_columns, reached_rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     returned = np.hypot(there[..., 0] + returning[..., 0], there[..., 1] + returning[..., 1])
-    inside = (reached_columns >= 0) & (reached_columns <= width - 1) & (reached_rows >= 0) & (reached_rows <= height - 1)
+    inside = (
+        (reached_columns >= 0) & (reached_columns <= width - 1) & (reached_rows >= 0) & (reached_rows <= height - 1)
+    )
     pixels = np.stack([reached_columns + 0.5, reached_rows + 0.5], axis=-1)
     return Matches(pixels, np.where(inside, returned, np.inf).astype(np.float32))

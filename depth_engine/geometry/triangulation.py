@@ -14,6 +14,13 @@ _MATCH_SIGMA_PX = 0.35
 # A match that returns farther away, or lies farther from its epipolar line, is no match of a still point.
 _MOST_RETURNED_PX = 1.5
 _MOST_EPIPOLAR_PX = 1.5
+# Of matches that count where cameras are judged: how near they return, and how near their line they must lie.
+_RETURNED_PX, _ON_LINE_PX = 1.0, 1.0
+# Frames away that neighbours are looked for.
+_STEPS = (1, 2, 3, 5, 8, 12, 16, 24)
+# Parallax of a typical point as a share of the picture's width: precise, and a quarter of it, which what is four times
+# as near has where the first is too much for the flow.
+_WANTED_PARALLAX = (0.06, 0.015)
 # Estimates of several neighbours farther apart than this many of their spreads show a thing that moves.
 _MOST_DISAGREEMENT = 3.0
 
@@ -62,9 +69,46 @@ def parallax_of(K: np.ndarray, camera_from_world: np.ndarray, other_from_world: 
     return float(np.hypot(sideways, along))
 
 
+def choose_neighbours(
+    frame: int, K: np.ndarray, camera_from_world: np.ndarray, disparity: float, width: int
+) -> list[int]:
+    """Frames before and after that see a typical point with a wide parallax, and with a small one for what is near.
+
+    Args:
+        frame: Index of the frame.
+        K: `[3, 3]`.
+        camera_from_world: `[T, 4, 4]`.
+        disparity: Of a typical point, in one over the cameras' unit.
+        width: Of the picture in pixels.
+    """
+    chosen = set()
+    for side in (-1, 1):
+        others = [frame + side * step for step in _STEPS if 0 <= frame + side * step < len(camera_from_world)]
+        if not others:
+            continue
+        here = camera_from_world[frame]
+        parallax_px = np.array([parallax_of(K, here, camera_from_world[other], disparity) for other in others])
+        for wanted in _WANTED_PARALLAX:
+            off = np.abs(np.log(np.maximum(parallax_px, 1e-6) / (wanted * width)))
+            chosen.add(others[int(np.argmin(off))])
+    return sorted(chosen)
+
+
+class PairEstimate(NamedTuple):
+    """What one neighbour says.
+
+    Attributes:
+        parallax: Disparity and its spread.
+        on_line: Share of the good matches that lie on their epipolar lines; nan where there is no good match.
+    """
+
+    parallax: Parallax
+    on_line: float
+
+
 def triangulate_pair(
     matches: Matches, K: np.ndarray, camera_from_world: np.ndarray, other_from_world: np.ndarray
-) -> Parallax:
+) -> PairEstimate:
     """Disparity by one neighbour: least squares along the epipolar line.
 
     Args:
@@ -88,9 +132,12 @@ def triangulate_pair(
     spread_px = np.sqrt(_MATCH_SIGMA_PX**2 + (matches.returned_px / 2) ** 2 + epipolar_px**2)
     sigma = spread_px * z / np.sqrt(slope)
     good = (matches.returned_px < _MOST_RETURNED_PX) & (epipolar_px < _MOST_EPIPOLAR_PX) & (disparity > 0)
-    return Parallax(
+    parallax = Parallax(
         np.where(good, disparity, 0).astype(np.float32), np.where(good, sigma, np.inf).astype(np.float32)
     )
+    returned = matches.returned_px < _RETURNED_PX
+    on_line = float((epipolar_px[returned] < _ON_LINE_PX).mean()) if returned.any() else float("nan")
+    return PairEstimate(parallax, on_line)
 
 
 def agree(estimates: Sequence[Parallax]) -> Parallax:
