@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from depth_train.scenes.procedural.clips import make_clips
 
+from depth_engine.depth.consistency_metrics import temporal_alignment_error
 from depth_engine.geometry.fusion import fit_levels, settle, trust_of
 from depth_engine.geometry.matches import flow_between, matches_from
 from depth_engine.geometry.shot_depth import ShotDepth, agree_with_geometry
@@ -96,6 +97,13 @@ def test_what_parallax_can_not_help_is_left_as_it_is(scene: Scene, case: str, wh
     made = scene.run(**changed)
     assert made.step == "none" and why in made.note
     assert made.disparity is changed.get("network", scene.network)
+
+
+def test_neighbouring_frames_agree_on_their_surfaces(scene: Scene) -> None:
+    made = scene.run()
+    poses = np.linalg.inv(scene.camera_from_world)
+    error = temporal_alignment_error(1 / np.maximum(made.disparity, 1e-3), scene.K, poses)
+    assert error < 1.0  # per cent; without the averaging along the cameras it is 4.6
 
 
 def test_levels_are_found_beside_wrong_pixels(scene: Scene) -> None:
