@@ -11,6 +11,7 @@ import pytest
 
 SMALLEST = {
     "depth2video_overhead": ["--frames", "16"],
+    "edges": ["--height", "90", "--scenes", "1"],
     "full_size_svd": ["--narrow"],
     "geometry": ["--clips", "1", "--frames", "12", "--height", "144", "--width", "256"],
     "generated_video": ["fidelity", "--clips", "1", "--frames", "6"],

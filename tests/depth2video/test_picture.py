@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+import OpenEXR
 import pytest
 from depth2video.plan.asked import AskedPicture
 from depth2video.plan.picture import read_picture
@@ -45,6 +47,38 @@ def test_16_bit_grey_keeps_its_shades(name: str, tmp_path: Path) -> None:
     read, (note,) = _read(tmp_path / name)
     assert note == f"--image: {name} has 16 bits: 0 is black, 65535 white, in 8 bits"
     np.testing.assert_array_equal(read, np.repeat(np.rint(values / 257)[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("name", ["rgb.png", "rgb.tif"])
+def test_16_bit_colours_are_rounded(name: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / name), values[..., ::-1])
+    read, (note,) = _read(tmp_path / name)
+    assert note == f"--image: {name} has 16 bits: 0 is black, 65535 white, in 8 bits"
+    np.testing.assert_array_equal(read, np.rint(values / 257))
+
+
+def test_16_bits_and_transparency_are_both_told(tmp_path: Path) -> None:
+    values = np.full((SIDE, SIDE, 4), 65535, np.uint16)
+    values[..., :3], values[: SIDE // 2, :, 3] = 10000, 0
+    cv2.imwrite(str(tmp_path / "look.png"), values)
+    read, notes = _read(tmp_path / "look.png")
+    assert [note.split("look.png ")[1].split(" ")[0] for note in notes] == ["has", "is"]
+    assert (read[: SIDE // 2] == 255).all() and (read[SIDE // 2 :] == round(10000 / 257)).all()
+
+
+@pytest.mark.parametrize("suffix", ["tif", "exr"])
+def test_linear_light_is_shown_as_srgb(suffix: str, tmp_path: Path) -> None:
+    light = np.full((SIDE, SIDE, 3), 0.18, np.float32)
+    light[0] = 7.0
+    path = tmp_path / f"look.{suffix}"
+    if suffix == "tif":
+        cv2.imwrite(str(path), light, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    else:
+        OpenEXR.File({}, dict(zip("RGB", np.moveaxis(light, 2, 0).copy(), strict=True))).write(str(path))
+    read, (note,) = _read(path)
+    assert "holds scene-linear light: shown as sRGB, all above white is white" in note
+    assert (read[0] == 255).all() and (read[1:] == 118).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

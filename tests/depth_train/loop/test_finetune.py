@@ -321,7 +321,12 @@ def test_a_resumed_run_keeps_its_budget(tmp_path: Path, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(finetune, "rate_share", killed_at_three)
-        quiet(config, folder, pace=Pace(0.1, save_every_s=0))
+        # So long that no machine, however busy, spends it before the third step.
+        quiet(config, folder, pace=Pace(1000, save_every_s=0))
+    progress = folder / "resume" / "progress.json"
+    held = json.loads(progress.read_text())
+    assert held["budget_minutes"] == 1000 and 0 < held["minutes"] < 1000
+    progress.write_text(json.dumps(held | {"minutes": 999.999}))
     quiet(config, folder, resume=True)  # else it would go on for ever
     assert not (folder / "resume").exists()
 
