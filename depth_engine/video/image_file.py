@@ -30,7 +30,15 @@ _LOG_LUV = (32844, 32845)  # of TIFF: brightness as a logarithm; its readers giv
 
 # DPX (SMPTE ST 268-1): where its header holds what, and what it says of transfer. Film scans hold printing density.
 _DPX_HEADER_BYTES = 2048
-_DPX_AT = {"size": 772, "descriptor": 800, "transfer": 801, "bits": 803, "aspect": 1628, "film_fps": 1724}
+_DPX_AT = {
+    "creator": 160,
+    "size": 772,
+    "descriptor": 800,
+    "transfer": 801,
+    "bits": 803,
+    "aspect": 1628,
+    "film_fps": 1724,
+}
 _DPX_AT |= {"timecode": 1920, "video_fps": 1940}
 _DPX_TRANSFERS = {1: "log", 2: "linear", 3: "log"}
 _DPX_WITH_ALPHA = {51, 52, 101, 103}
@@ -329,6 +337,9 @@ def _dpx_header(path: Path) -> ImageHeader:
     across, down = at("aspect", "II")
     square = 0 in (across, down) or _UNDEFINED in (across, down)
     descriptor, bits = held[_DPX_AT["descriptor"]], held[_DPX_AT["bits"]]
+    transfer = _DPX_TRANSFERS.get(held[_DPX_AT["transfer"]], "srgb")
+    if transfer == "linear" and held[_DPX_AT["creator"] :].startswith(b"Lavc"):
+        transfer = "srgb"  # ffmpeg 5 says linear of whatever it writes
     rates = (_rate_or_none(at(name, "f")[0]) for name in ("video_fps", "film_fps"))
     return ImageHeader(
         width,
@@ -336,7 +347,7 @@ def _dpx_header(path: Path) -> ImageHeader:
         "dpx",
         f"dpx {descriptor}",
         bits,
-        _DPX_TRANSFERS.get(held[_DPX_AT["transfer"]], "srgb"),
+        transfer,
         descriptor in _DPX_WITH_ALPHA,
         Fraction(1) if square else Fraction(across, down),
         next((rate for rate in rates if rate), None),

@@ -142,6 +142,18 @@ def test_dpx_of_a_film_scan_is_logarithmic(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path, "srgb")[:, 0, 0], plain)
 
 
+def test_dpx_that_says_linear_is_believed_but_of_ffmpeg(tmp_path: Path) -> None:
+    _write_dpx(tmp_path / "%d.dpx", "rgb24", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    path = tmp_path / "1.dpx"
+    held = bytearray(path.read_bytes())
+    held[801] = 2
+    path.write_bytes(held)
+    assert held[160:164] == b"Lavc" and read_header(path).transfer == "srgb"
+    held[160:164] = b"Nuke"
+    path.write_bytes(held)
+    assert read_header(path).transfer == "linear"
+
+
 def test_dpx_that_is_cut_off(tmp_path: Path) -> None:
     _write_dpx(tmp_path / "%d.dpx", "rgb24", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     whole = (tmp_path / "1.dpx").read_bytes()

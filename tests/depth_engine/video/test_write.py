@@ -300,7 +300,7 @@ def test_ffmpeg_that_dies_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"path": "a.avi"}, r"path: 'a\.avi'"),
+        ({"path": "a.avi"}, r"output: 'a\.avi'"),
         ({"path": "a.mp4", "codec": "ffv1"}, r"\.mkv"),
         ({"codec": "vp9"}, "codec: 'vp9' is not one of h264, prores, ffv1"),
         ({"codec": Encoding(pixel_format="gray16le")}, "needs codec ffv1"),
