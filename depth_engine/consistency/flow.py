@@ -10,11 +10,11 @@ The numbers were chosen on held-out procedural scenes that no score is reported 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
+
+from depth_engine.consistency.matching import where_from
 
 # Share of the carried depth where it is trusted fully: a surface is remembered for some twenty-five frames.
 KEPT = 0.96
@@ -23,8 +23,6 @@ GREY_TOLERANCE = 50.0
 DEPTH_TOLERANCE = 0.15
 # The carried depth takes over this share of the new prediction's scale and shift: nearing a wall must show.
 LEVEL_SHARE = 0.2
-# OpenCV's search reads out of bounds in pictures that are small or narrow (seen at 16x128, not from 64 up).
-_LEAST_SIDE = 64
 
 
 def follow_flow(rgb: Tensor, depth: Tensor, *, settled: bool) -> Tensor:
@@ -70,7 +68,7 @@ def _carry(
     """One frame's depth `[H, W]` in [0, 1], from its prediction and the depth of the frame before (or, back, after)."""
     import cv2
 
-    columns, rows = _where_from(grey, grey_before)
+    columns, rows = where_from(grey, grey_before)
     moved = cv2.remap(before, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     seen = cv2.remap(grey_before, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     # Single pixels differ by noise; a surface that comes into view differs over an area.
@@ -81,22 +79,6 @@ def _carry(
     moved = _towards_level(moved, predicted, trust, level_share)
     weight = kept * trust * np.exp(-(((moved - predicted) / DEPTH_TOLERANCE) ** 2))
     return (predicted + weight * (moved - predicted)).astype(np.float32)
-
-
-def _where_from(grey: np.ndarray, grey_before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows, float32 `[H, W]`, at which each pixel is found in the frame before.
-
-    Dense inverse search (Kroeger et al., arXiv 1603.03590; OpenCV's).
-    """
-    import cv2
-
-    cv: Any = cv2  # its stubs lack this flow
-    height, width = grey.shape
-    below, right = max(0, _LEAST_SIDE - height), max(0, _LEAST_SIDE - width)
-    pair = (cv2.copyMakeBorder(each, 0, below, 0, right, cv2.BORDER_REPLICATE) for each in (grey, grey_before))
-    flow = cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_FAST).calc(*pair, None)[:height, :width]
-    rows, columns = np.indices(grey.shape, dtype=np.float32)
-    return columns + flow[..., 0], rows + flow[..., 1]
 
 
 def _towards_level(moved: np.ndarray, predicted: np.ndarray, trust: np.ndarray, share: float) -> np.ndarray:
