@@ -104,6 +104,12 @@ class DepthSink(ABC):
         """Close, or abort after an exception."""
         self.abort() if exception_type else self.close()
 
+    def _counted(self, values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+        """Values as 16-bit counts; those outside the range are clipped, and noted."""
+        counts, clipped = counts_of(values, value_range)
+        self.clipped += clipped
+        return counts
+
     @abstractmethod
     def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None: ...
 
@@ -242,8 +248,7 @@ class _FolderSink(DepthSink):
 
     def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
         if self._value_range is not None:
-            values, clipped = counts_of(values, self._value_range)
-            self.clipped += clipped
+            values = self._counted(values, self._value_range)
         self._write_image(self._part / f"{name}{self._suffix}", values, self.frame_count, time_s)
 
     def _finish(self) -> None:
@@ -274,9 +279,7 @@ class _MkvSink(_VideoSink):
         self._writer = writer(codec=Encoding("ffv1", "gray16le"))
 
     def _write_frame(self, values: np.ndarray, time_s: float, name: str) -> None:
-        counts, clipped = counts_of(values, self._value_range)
-        self.clipped += clipped
-        self._writer.write(counts, time_s)
+        self._writer.write(self._counted(values, self._value_range), time_s)
 
 
 class _PreviewSink(_VideoSink):

@@ -22,7 +22,7 @@ from depth_engine.geometry.triangulation import Parallax, relative_camera
 # Relative spread at which a triangulated disparity counts half, and from which it does not count.
 _HALF_TRUST, _NO_TRUST = 0.05, 0.3
 # Share of the median disparity that ratios are softened by: what is nearly at infinity differs by little.
-_SOFTENING = 0.1
+SOFTENING = 0.1
 _SAMPLES_PER_FRAME = 600  # of trusted pixels that a frame's level is fitted to
 _LEVEL_ROUNDS = 15
 _LEVEL_SMOOTHNESS = 20.0  # of the levels over time, against the data's own weight
@@ -160,7 +160,7 @@ def _correct_once(
     from scipy.ndimage import gaussian_filter, map_coordinates
 
     count, height, width = levelled.shape
-    soft = _SOFTENING * typical
+    soft = SOFTENING * typical
     low, high = np.log(soft), np.log(1.5 * float(np.quantile(levelled, 0.999)) + 2 * soft)
     depth_cell = ((np.log(np.maximum(levelled, 0) + soft) - low) / (high - low) * (grid.bins - 1)).clip(
         0, grid.bins - 1
@@ -199,7 +199,7 @@ def settle(
         camera_from_world: `[T, 4, 4]`.
         typical: Of `disparity`.
     """
-    soft = _SOFTENING * typical
+    soft = SOFTENING * typical
     held = np.maximum(disparity, 1e-3 * typical).astype(np.float32)
     weights = trust + np.float32(_BASE_WEIGHT)
     for _ in range(_ROUNDS):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-# OpenCV's search reads out of bounds in pictures that are small or narrow (seen at 16x128, not from 64 up).
-_LEAST_SIDE_PX = 64
+Found = tuple[np.ndarray, np.ndarray]  # columns and rows, as `consistency.matching.where_from` gives them
 
 
 class Matches(NamedTuple):
@@ -24,33 +23,20 @@ class Matches(NamedTuple):
     returned_px: np.ndarray
 
 
-def flow_between(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Flow float32 `[H, W, 2]` in pixels from a grey picture uint8 `[H, W]` to another of its size.
-
-    Dense inverse search (Kroeger et al., arXiv 1603.03590; OpenCV's).
-    """
-    cv: Any = cv2  # its stubs lack this flow
-    height, width = before.shape
-    below, right = max(0, _LEAST_SIDE_PX - height), max(0, _LEAST_SIDE_PX - width)
-    if below or right:
-        before, after = (cv2.copyMakeBorder(each, 0, below, 0, right, cv2.BORDER_REPLICATE) for each in (before, after))
-    return cv.DISOpticalFlow_create(cv.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(before, after, None)[:height, :width]
-
-
-def matches_from(there: np.ndarray, back: np.ndarray) -> Matches:
+def matches_from(there: Found, back: Found) -> Matches:
     """Matches of a picture with another.
 
     Args:
-        there: Flow from the picture to the other, `[H, W, 2]`.
-        back: Flow from the other to the picture, `[H, W, 2]`.
+        there: Where the picture's pixels are found in the other.
+        back: Where the other's are found in the picture.
     """
-    height, width = there.shape[:2]
-    rows, columns = np.indices((height, width), dtype=np.float32)
-    reached_columns, reached_rows = columns + there[..., 0], rows + there[..., 1]
-    returning = cv2.remap(back, reached_columns, reached_rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    returned = np.hypot(there[..., 0] + returning[..., 0], there[..., 1] + returning[..., 1])
-    inside = (
-        (reached_columns >= 0) & (reached_columns <= width - 1) & (reached_rows >= 0) & (reached_rows <= height - 1)
+    columns, rows = there
+    height, width = columns.shape
+    returned_columns, returned_rows = (
+        cv2.remap(each, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for each in back
     )
-    pixels = np.stack([reached_columns + 0.5, reached_rows + 0.5], axis=-1)
-    return Matches(pixels, np.where(inside, returned, np.inf).astype(np.float32))
+    here_rows, here_columns = np.indices((height, width), dtype=np.float32)
+    returned_px = np.hypot(returned_columns - here_columns, returned_rows - here_rows)
+    inside = (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
+    pixels = np.stack([columns + 0.5, rows + 0.5], axis=-1)
+    return Matches(pixels, np.where(inside, returned_px, np.inf).astype(np.float32))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from depth_engine.geometry.fusion import Levels, correct, fit_levels, settle, trust_of, typical_disparity
-from depth_engine.geometry.matches import flow_between, matches_from
+from depth_engine.consistency.matching import where_from
+from depth_engine.geometry.fusion import SOFTENING, Levels, correct, fit_levels, settle, trust_of, typical_disparity
+from depth_engine.geometry.matches import Found, matches_from
 from depth_engine.geometry.triangulation import Parallax, agree, choose_neighbours, triangulate_pair
 
 # Cameras that explain fewer of the matches are wrong, or nearly everything moves on its own.
@@ -18,6 +20,7 @@ _LEAST_AGREEMENT = 0.3
 _LEAST_TRUST = 0.03  # mean over pixels and frames
 _WITHHELD_GAIN = 0.97  # a step must bring the error on withheld regions to this share of the step's before
 _TILE_ROWS, _TILE_COLUMNS, _TILE_FRAMES = 3, 4, 12  # withheld regions: parts of the picture, for so many frames
+_FLOWS_KEPT = 128  # neighbours lie at most 24 frames away: those of the next frames are still there
 _MOST_ERROR = 0.7  # of the logarithm of disparity: beyond, an outlier
 
 
@@ -53,12 +56,17 @@ def parallax_of_shot(
         camera_from_world: `[T, 4, 4]`.
         disparity: Of a typical point.
     """
+
+    @lru_cache(maxsize=_FLOWS_KEPT)  # a frame's neighbour often has it as a neighbour, too
+    def found(frame: int, other: int) -> Found:
+        return where_from(greys[frame], greys[other], "medium")
+
     estimates: list[Parallax] = []
     on_lines: list[float] = []
     for frame, grey in enumerate(greys):
         pairs = []
         for other in choose_neighbours(frame, K, camera_from_world, disparity, grey.shape[1]):
-            matches = matches_from(flow_between(grey, greys[other]), flow_between(greys[other], grey))
+            matches = matches_from(found(frame, other), found(other, frame))
             pair = triangulate_pair(matches, K, camera_from_world[frame], camera_from_world[other])
             pairs.append(pair.parallax)
             on_lines.append(pair.on_line)
@@ -143,7 +151,7 @@ def _withheld_errors(network: np.ndarray, found: np.ndarray, trust: np.ndarray) 
 
 def _error(values: np.ndarray, found: np.ndarray, trust: np.ndarray, typical: float) -> float:
     """Sum over trusted pixels of the difference of the logarithm of disparity, weighed by trust."""
-    soft = 0.1 * typical
+    soft = SOFTENING * typical
     off = np.abs(np.log((np.maximum(values, 0) + soft) / (found + soft)))
     return float((trust * np.minimum(off, _MOST_ERROR)).sum())
 

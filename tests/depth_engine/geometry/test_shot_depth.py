@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from depth_train.scenes.procedural.clips import make_clips
 
+from depth_engine.consistency.matching import where_from
 from depth_engine.depth.consistency_metrics import temporal_alignment_error
 from depth_engine.geometry.fusion import fit_levels, settle, trust_of
-from depth_engine.geometry.matches import flow_between, matches_from
+from depth_engine.geometry.matches import matches_from
 from depth_engine.geometry.shot_depth import ShotDepth, agree_with_geometry
 from depth_engine.geometry.triangulation import Parallax, agree, relative_camera, triangulate_pair
 
@@ -59,7 +60,8 @@ def relative_error(made: np.ndarray, true: np.ndarray) -> float:
 def test_parallax_gives_the_true_disparity_and_says_where(scene: Scene) -> None:
     pairs = []
     for other in (0, 2, 9, 11):
-        there, back = flow_between(scene.greys[5], scene.greys[other]), flow_between(scene.greys[other], scene.greys[5])
+        there = where_from(scene.greys[5], scene.greys[other], "medium")
+        back = where_from(scene.greys[other], scene.greys[5], "medium")
         pose, far = scene.camera_from_world[5], scene.camera_from_world[other]
         pairs.append(triangulate_pair(matches_from(there, back), scene.K, pose, far))
     parallax = agree([pair.parallax for pair in pairs])
