@@ -18,7 +18,10 @@ _LEAST_ON_LINE = 0.7
 # Rank correlation of parallax and network: below it one of the two is wrong, such as a scene found inside out.
 _LEAST_AGREEMENT = 0.3
 _LEAST_TRUST = 0.03  # mean over pixels and frames
-_WITHHELD_GAIN = 0.97  # a step must bring the error on withheld regions to this share of the step's before
+_FINER_GAIN = 0.97  # pixels must bring the error of levels on withheld regions to this share of it
+# What is done must bring the error there to this share. Seen and withheld regions share errors of the flow: true depth,
+# bent to parallax, seems to gain a tenth.
+_WITHHELD_GAIN = 0.85
 _TILE_ROWS, _TILE_COLUMNS, _TILE_FRAMES = 3, 4, 12  # withheld regions: parts of the picture, for so many frames
 _FLOWS_KEPT = 128  # neighbours lie at most 24 frames away: those of the next frames are still there
 _MOST_ERROR = 0.7  # of the logarithm of disparity: beyond, an outlier
@@ -115,11 +118,12 @@ def agree_with_geometry(
     if levels is None or errors is None:
         return unchanged("too little parallax is sure to fit the network's depth to it")
     before, by_levels, by_pixels = errors
-    if min(by_levels, by_pixels) > _WITHHELD_GAIN * before:
+    step, after = ("pixels", by_pixels) if by_pixels <= _FINER_GAIN * by_levels else ("levels", by_levels)
+    if after > _WITHHELD_GAIN * before:
         return unchanged("parallax did not improve the depth where it was tested")
-    made, step, after = _levelled(network, levels), "levels", by_levels
-    if by_pixels <= _WITHHELD_GAIN * by_levels:
-        made, step, after = correct(made, found, trust, typical), "pixels", by_pixels
+    made = _levelled(network, levels)
+    if step == "pixels":
+        made = correct(made, found, trust, typical)
     made = settle(made, trust, K, camera_from_world, typical)
     return ShotDepth(made.astype(np.float32), trust, step, before, after)
 
