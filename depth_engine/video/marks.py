@@ -33,7 +33,7 @@ _EYE_MARKS = {
     ("sbs", True): _EyeMark("right_left"),
     ("tb", False): _EyeMark("top_bottom", 4, 1),
     ("tb", True): _EyeMark("bottom_top"),
-    ("anaglyph", False): _EyeMark("anaglyph_cyan_red"),
+    ("anaglyph", False): _EyeMark("anaglyph_cyan_red"),  # which ffmpeg 5.1 leaves out
 }
 _TIMECODE = re.compile(r"(\d{2}):(\d{2}):(\d{2})([:;.])(\d{2,3})")
 # Boxes on the way from a track to the descriptions of its pictures (ISO/IEC 14496-12).

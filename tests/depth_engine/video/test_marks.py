@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from depth_engine.video.ffmpeg_process import ffmpeg_version, find_ffmpeg
 from depth_engine.video.marks import Marks, TwoEyes, timecode_at
 from depth_engine.video.read import probe, read_frames
 from depth_engine.video.sound import Sound
@@ -78,12 +79,14 @@ def st3d(path: Path) -> int | None:
     ],
 )
 def test_two_eyes_are_marked_as_each_file_can(
-    tmp_path: Path, layout: str, right_first: bool, matroska: int, packing: int | None, box: int | None
+    tmp_path: Path, layout: str, right_first: bool, matroska: int | None, packing: int | None, box: int | None
 ) -> None:
     marks = Marks(eyes=TwoEyes(layout, right_first))
     mkv, mp4, mov = (write(tmp_path / name, marks) for name in ("a.mkv", "b.mp4", "c.mov"))
     pro = write(tmp_path / "e.mov", marks, "prores")
     lossless = write(tmp_path / "f.mkv", marks, "ffv1")
+    if layout == "anaglyph" and ffmpeg_version(find_ffmpeg()) < (6, 0):  # 5.1 leaves this one out
+        matroska = None
     assert matroska_stereo_mode(mkv) == matroska_stereo_mode(lossless) == matroska
     assert st3d(mp4) == st3d(pro) == box
     assert frame_packing(mov) == packing
