@@ -1,9 +1,8 @@
-"""DepthEngine: frames in, depth out, one window at a time. What passes from window to window is a `Carry`."""
+"""DepthEngine: frames in, depth out, one window at a time, by any network that keeps `models.contract`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,19 +12,13 @@ import torch
 from torch import Tensor
 
 from depth_engine.checks import check_keywords
-from depth_engine.consistency.flow import follow_flow
 from depth_engine.devices import choose_device, choose_dtype
-from depth_engine.models.loading import CheckpointFiles, load_model, resolve_checkpoint
-from depth_engine.models.resize import ModelSize, SizedFrames, fit_size
-from depth_engine.models.svd.codec import ChunkedDecoder, Codec, PatchCodec, load_codec, to_pixels
-from depth_engine.models.svd.denoise import WindowTask, denoise_window, unet_input
-from depth_engine.models.svd.embed import Embedder, load_embedder
+from depth_engine.models.contract import Carry, Checkpoint, DepthNetwork, Kind, WindowResult
+from depth_engine.models.families import find_checkpoint
+from depth_engine.models.resize import ModelSize, SizedFrames
 from depth_engine.models.svd.noise import Noise, seeded_noise
 from depth_engine.models.svd.spec import CheckpointSpec
-from depth_engine.models.svd.unet import DepthUNet
-from depth_engine.models.svd.windows import Window, crossfade_noise_order, frames_to_read, next_window
-from depth_engine.plain_data import read_json
-from depth_engine.settings import RunSettings, SettingOptions, choose_settings
+from depth_engine.settings import SettingOptions
 from depth_engine.video.in_memory import frames_of, mark_frames
 from depth_engine.video.take import TAKE_FIELDS, Take, TakeOptions
 
@@ -39,75 +32,16 @@ class EngineOptions(TakeOptions, SettingOptions, total=False):
     """What `estimate` and `stream` take by keyword: the part of a file, and settings."""
 
 
-@dataclass(frozen=True)
-class Carry:
-    """All that the next window needs of the past. Bounded by the window.
-
-    Attributes:
-        frames_read: Frames of the clip consumed so far.
-        frames_done: Frames whose depth was given out.
-        shot_start: First frame of the current shot, in frames of the clip.
-        window: The last window, or None before a shot's first.
-        condition: Condition latents of the last frames, `[k, C, h, w]`, k < window.
-        embedding: Image embeddings of the same frames, `[k, D]`.
-        latents: Depth latents of the same frames, `[k, C, h, w]`.
-        pending: Finished latents that wait for their decode chunk, or None.
-    """
-
-    frames_read: int = 0
-    frames_done: int = 0
-    shot_start: int = 0
-    window: Window | None = None
-    condition: Tensor | None = None
-    embedding: Tensor | None = None
-    latents: Tensor | None = None
-    pending: Tensor | None = None
-
-    def to(self, device: torch.device) -> Carry:
-        """The same on a device."""
-        names = ("condition", "embedding", "latents", "pending")
-        return replace(
-            self, **{name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None}
-        )
-
-
-@dataclass(frozen=True)
-class WindowResult:
-    """What one window finished.
-
-    Attributes:
-        depth: Depth in [0, 1] at the model's size, `[n, h, w]`; n may be 0.
-        carry: State to go on from.
-    """
-
-    depth: Tensor
-    carry: Carry
-
-
 class DepthEngine:
     """A loaded checkpoint. Make one with `from_pretrained`.
 
     Attributes:
-        files: Where the checkpoint came from.
-        spec: What it expects.
-        unet: The denoiser.
-        codec: Pixels <-> latents.
-        device: Where it runs.
-        dtype: What the UNet computes in.
+        checkpoint: Where it came from, and what is known of it.
+        model: Its network.
     """
 
-    def __init__(
-        self, files: CheckpointFiles, unet: DepthUNet, codec: Codec, embedder: Embedder, device: torch.device
-    ) -> None:
-        self.files, self.spec = files, files.spec
-        self.unet, self.codec, self.embedder, self.device = unet, codec, embedder, device
-        self.dtype = unet.dtype
-        # Once, with the weights: it makes a thousand small tensors, and collecting garbage after those takes a while.
-        self._scheduler = _load_scheduler(files)
-        channels = codec.condition_channels + codec.depth_channels
-        taken = int(unet.config["in_channels"])
-        if taken != channels:
-            raise ValueError(f"model: the UNet of {files.name} takes {taken} channels, its codec gives {channels}")
+    def __init__(self, checkpoint: Checkpoint, model: DepthNetwork) -> None:
+        self.checkpoint, self.model = checkpoint, model
 
     @classmethod
     def from_pretrained(
@@ -134,17 +68,33 @@ class DepthEngine:
         """
         where = choose_device(device)
         precision = choose_dtype(dtype, where)
-        files = resolve_checkpoint(name_or_folder, spec=spec, base=base)
-        unet = load_model(DepthUNet, files.unet, precision, where)
-        codec = load_codec(files, precision, where)
-        width = unet.config["cross_attention_dim"]
-        embedder = load_embedder(files, width[0] if isinstance(width, (list, tuple)) else width, where, precision)
-        return cls(files, unet, codec, embedder, where)
+        checkpoint = find_checkpoint(name_or_folder, spec=spec, base=base)
+        return cls(checkpoint, checkpoint.load(where, precision))
+
+    @property
+    def kind(self) -> Kind:
+        """`disparity`, `depth` or `metric`."""
+        return self.checkpoint.kind
+
+    @property
+    def spec(self) -> Any:
+        """What the checkpoint expects, as its family says it."""
+        return self.checkpoint.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.model.dtype
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 of the UNet's weights."""
-        return self.files.weights_sha256()
+        """SHA-256 of the network's weights."""
+        return self.checkpoint.weights_sha256()
 
     def estimate(
         self,
@@ -176,7 +126,7 @@ class DepthEngine:
         from depth_engine.video.image_sequence import SEQUENCE_FPS
 
         part, given = _sort_options("estimate", options)
-        chosen = choose_settings(self.spec, **given)
+        chosen = self.checkpoint.choose_settings(**given)
         take = _as_take(source, part)
         times_s: list[float] = []
         if take is not None:
@@ -190,14 +140,14 @@ class DepthEngine:
         if not values:
             raise ValueError("frames: the clip holds none")
         meta = {
-            "checkpoint": {"name": self.files.name, "sha256": self.weights_sha256},
+            "checkpoint": {"name": self.checkpoint.name, "sha256": self.weights_sha256},
             "seed": chosen.seed,
             "settings": {**vars(chosen)},
             "source": None if take is None else str(take.source),
             "shots": shot_starts,
         }
         times = np.array(times_s or np.arange(len(values)) / float(rate), dtype=np.float64)
-        return DepthVideo(values=np.stack(values), kind=self.spec.kind, times_s=times, fps=rate, meta=meta)
+        return DepthVideo(values=np.stack(values), kind=self.kind, times_s=times, fps=rate, meta=meta)
 
     def stream(
         self,
@@ -223,176 +173,55 @@ class DepthEngine:
             TypeError: A keyword that is not known.
         """
         part, given = _sort_options("stream", options)
-        chosen = choose_settings(self.spec, **given)
+        chosen = self.checkpoint.choose_settings(**given)
         take = _as_take(frames, part)
         pictures = frames_of(frames) if take is None else (frame.rgb for frame in take.frames())
         sized = self.sized(mark_frames(pictures, shots), chosen)
         results = self.windows(sized, chosen, noise=noise)
         return (depth for result in results for depth in sized.restore(result.depth))
 
-    def size_of(self, height: int, width: int, settings: RunSettings) -> ModelSize:
+    def size_of(self, height: int, width: int, settings: Any) -> ModelSize:
         """The size that frames of a size are worked on at."""
-        return fit_size(height, width, self.spec.multiple, settings.max_res, settings.area_px)
+        return self.checkpoint.size_of(height, width, settings)
 
-    def sized(self, marked: Iterable[tuple[Tensor, bool]], settings: RunSettings) -> SizedFrames:
+    def sized(self, marked: Iterable[tuple[Tensor, bool]], settings: Any) -> SizedFrames:
         """Frames from `mark_frames` as `windows` takes them; brings the depth back to their size."""
-        return SizedFrames(marked, lambda height, width: self.size_of(height, width, settings))
+        return SizedFrames(marked, lambda height, width: self.size_of(height, width, settings), self.model)
 
     def windows(
         self,
         marked: Iterable[tuple[Tensor, bool]],
-        settings: RunSettings,
+        settings: Any,
         *,
+        size: ModelSize | None = None,
         noise: Noise | None = None,
         carry: Carry | None = None,
     ) -> Iterator[WindowResult]:
         """Run window after window; the core that `estimate`, `stream` and resumable runs share.
 
         Args:
-            marked: Frames of the model's size with True where a shot starts (see `sized`), from frame
+            marked: Frames as the network takes them up, with True where a shot starts (see `sized`), from frame
                 `carry.frames_read` on.
-            settings: From `choose_settings`.
+            settings: From the checkpoint's `choose_settings`.
+            size: Of the frames; None: `marked` is from `sized`, or the frames had the size that the network works at.
             noise: Standard normals by (frame_index, draw, shape); default: keyed by the seed.
             carry: Where an earlier run stopped.
         """
         noise = noise or seeded_noise(settings.seed)
         carry = (carry or Carry()).to(self.device)
-        levels = self._noise_levels(settings)
         frames = _Lookahead(marked)
         while frames.has_next():
-            wanted = frames_to_read(carry.window, settings.window, settings.stride)
+            wanted = self.model.frames_wanted(carry, settings)
             new: list[Tensor] = []
-            while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.window)):
-                new.append(frames.take()[None])
+            while len(new) < wanted and frames.has_next() and not (frames.starts_shot() and (new or carry.state)):
+                new.append(frames.take())
             ended = not frames.has_next() or frames.starts_shot()
-            depth, carry = self._run_window(new, carry, settings, noise, levels, ended)
-            yield WindowResult(depth=depth, carry=carry)
-
-    # Not around `windows`: torch would wrap that generator, and one that nobody ends fails as Python shuts down.
-    @torch.inference_mode()
-    def _run_window(
-        self,
-        new: list[Tensor],
-        carry: Carry,
-        settings: RunSettings,
-        noise: Noise,
-        levels: tuple[list[float], float],
-        ended: bool,
-    ) -> tuple[Tensor, Carry]:
-        """Depth that a window with these new frames settles, and what the next one needs."""
-        window = next_window(carry.window, len(new), settings.window, settings.stride, settings.layout)
-        condition, embedding = self._encode(new, carry.frames_read, noise)
-        condition = _append(carry.condition, condition)[-window.length :]
-        embedding = _append(carry.embedding, embedding)[-window.length :]
-        known = carry.latents[-window.context :] if carry.latents is not None and window.context else None
-        sigmas, initial_scale = levels
-        task = WindowTask(
-            network=self._bind(condition, embedding),
-            context=condition.new_zeros(0, self.codec.depth_channels, *condition.shape[-2:])
-            if known is None
-            else known,
-            frames=window.length,
-            noise=self._window_noise(noise, carry.shot_start, window, settings, condition.shape[-2:]),
-            sigmas=sigmas,
-            initial_scale=initial_scale,
-            sampler=settings.sampler,  # type: ignore[arg-type]
-            context_c_noise=self.spec.context_c_noise,
-        )
-        latents = denoise_window(task, settings.strategy)  # type: ignore[arg-type]
-        if settings.flow:
-            latents = self._follow_flow(condition, latents, window.context)
-        return self._finish(carry, window, latents, condition, embedding, settings, ended)
-
-    def _follow_flow(self, condition: Tensor, latents: Tensor, known: int) -> Tensor:
-        """Latents of a window with its new frames' depth carried along the flow of the pictures."""
-        if not isinstance(self.codec, PatchCodec):
-            raise ValueError("flow: True is not accepted; it needs a lossless codec, a patch codec")
-        before = max(0, known - 1)  # the last known frame is what the first new one follows
-        rgb, depth = self.codec.decode_condition(condition[before:]), self.codec.decode_pixels(latents[before:])
-        depth = follow_flow(rgb, depth, settled=known > 0)
-        return torch.cat([latents[:before], self.codec.encode_depth(depth)])
-
-    def _finish(
-        self,
-        carry: Carry,
-        window: Window,
-        latents: Tensor,
-        condition: Tensor,
-        embedding: Tensor,
-        settings: RunSettings,
-        ended: bool,
-    ) -> tuple[Tensor, Carry]:
-        """Decode what the window settled and say what the next one needs."""
-        # A crossfade still changes its overlap in the next window; the other strategies never touch a frame twice.
-        unsettled = settings.overlap if settings.layout == "cut" and not ended else 0
-        first_settled = 0 if settings.layout == "cut" else window.context
-        decoder = ChunkedDecoder(self.codec, self.spec.decode_chunk, carry.pending)
-        chunks = decoder.push(latents[first_settled : window.length - unsettled])
-        if ended:
-            chunks += decoder.flush()
-        depth = torch.cat(chunks).float().cpu() if chunks else torch.zeros(0)
-        frames_read = carry.frames_read + window.new
-        frames_done = carry.frames_done + len(depth)
-        if ended:
-            return depth, Carry(frames_read=frames_read, frames_done=frames_done, shot_start=frames_read)
-        keep = settings.window - 1
-        return depth, replace(
-            carry,
-            frames_read=frames_read,
-            frames_done=frames_done,
-            window=window,
-            condition=_last(condition, keep),
-            embedding=_last(embedding, keep),
-            latents=_last(_join_latents(carry.latents, latents, window), keep),
-            pending=decoder.pending,
-        )
-
-    def _encode(self, frames: list[Tensor], first: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Condition latents `[n, C, h, w]` and embeddings `[n, D]`; frame by frame, so memory is one frame's."""
-        conditions, embeddings = [], []
-        for index, frame in enumerate(frames, start=first):
-            rgb = to_pixels(frame).to(self.device)
-            embeddings.append(self.embedder(rgb))
-            if self.spec.condition_noise:
-                rgb = rgb + self.spec.condition_noise * noise(index, -1, tuple(rgb.shape[1:])).to(rgb)
-            conditions.append(self.codec.encode_rgb(rgb))
-        return torch.cat(conditions), torch.cat(embeddings)
-
-    def _bind(self, condition: Tensor, embedding: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """The UNet with condition, embeddings and micro-conditioning of one window in place."""
-        time_ids = torch.tensor([self.spec.added_time_ids], device=self.device)
-
-        def network(scaled: Tensor, c_noise: Tensor) -> Tensor:
-            sample = unet_input(scaled, condition, condition_first=self.spec.condition_first)[None].to(self.dtype)
-            return self.unet(sample, c_noise[None], embedding[None].to(self.dtype), time_ids)[0]
-
-        return network
-
-    def _window_noise(
-        self, noise: Noise, shot_start: int, window: Window, settings: RunSettings, latent_size: Sequence[int]
-    ) -> Callable[[int, int], Tensor]:
-        """Noise by place in the window: the frame's own, or for a crossfade that of the first window."""
-        shape = (self.codec.depth_channels, *latent_size)
-        if settings.layout == "cut":
-            order = crossfade_noise_order(window.number, settings.window, settings.stride)
-            return lambda position, draw: noise(shot_start + order[position], draw, shape)
-        return lambda position, draw: noise(shot_start + window.start + position, draw, shape)
-
-    def _noise_levels(self, settings: RunSettings) -> tuple[list[float], float]:
-        """Falling noise levels closed by 0, and the scale of the first noise."""
-        if settings.sigmas is not None:
-            sigmas = list(settings.sigmas)
-            scale = (sigmas[0] ** 2 + 1) ** 0.5
-        else:
-            self._scheduler.set_timesteps(settings.steps)
-            sigmas, scale = self._scheduler.sigmas.tolist(), float(self._scheduler.init_noise_sigma)
-        return sigmas, 0.0 if self.spec.start == "zero" else scale
-
-
-def _load_scheduler(files: CheckpointFiles) -> Any:
-    from diffusers import EulerDiscreteScheduler
-
-    return EulerDiscreteScheduler.from_config(read_json(files.base / "scheduler" / "scheduler_config.json"))
+            at = size or (marked.size if isinstance(marked, SizedFrames) else ModelSize(*new[0].shape[-2:] * 2))
+            # Not around `windows`: torch would wrap that generator, and one that nobody ends fails as Python ends.
+            with torch.inference_mode():
+                result = self.model.run_window(new, at, carry, settings, noise, ended)
+            carry = result.carry
+            yield result
 
 
 class _Lookahead:
@@ -449,18 +278,3 @@ def _note_shots(marked: Iterable[tuple[Tensor, bool]], shot_starts: list[int]) -
         if starts:
             shot_starts.append(index)
         yield frame, starts
-
-
-def _append(before: Tensor | None, new: Tensor) -> Tensor:
-    return new if before is None else torch.cat([before, new])
-
-
-def _join_latents(before: Tensor | None, latents: Tensor, window: Window) -> Tensor:
-    """Latents of the last frames: older ones, then this window's (whose overlap a crossfade may have changed)."""
-    if before is None or len(before) <= window.context:
-        return latents
-    return torch.cat([before[: len(before) - window.context], latents])
-
-
-def _last(tensor: Tensor, count: int) -> Tensor:
-    return tensor[len(tensor) - min(count, len(tensor)) :].clone()

@@ -20,11 +20,9 @@ from depth_engine.cli.group import show_notes
 from depth_engine.cli.progress import frame_progress
 from depth_engine.depth.formats import DEPTH_FORMATS
 from depth_engine.errors import one_line
-from depth_engine.models.loading import resolve_checkpoint
-from depth_engine.models.svd.windows import plan as plan_windows
+from depth_engine.models.families import find_checkpoint
 from depth_engine.runs.depth_run import DepthJob, DepthRun, EngineMethod, output_folders
 from depth_engine.runs.resumable import check_job, plain
-from depth_engine.settings import RunSettings, choose_settings
 from depth_engine.video.probe import DecodeError, VideoInfo
 from depth_engine.video.read import expand_inputs
 from depth_engine.video.take import check_source
@@ -44,7 +42,7 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
-    def settings(self) -> RunSettings:
+    def settings(self) -> Any:
         """Of the engine."""
         return self.method.settings
 
@@ -107,9 +105,7 @@ class Plan:
             if frames is None:
                 click.echo("  frames    unknown, the file does not say")
             else:
-                windows = sum(
-                    1 for _ in plan_windows(frames, self.settings.window, self.settings.stride, self.settings.layout)
-                )
+                windows = engine.checkpoint.windows_of(frames, self.settings)
                 click.echo(f"  frames    {frames}")
                 click.echo(f"  windows   {windows} or more (a cut starts a new one)")
                 click.echo(
@@ -135,14 +131,12 @@ def prepare(inputs: Sequence[str], options: dict[str, Any], *, dry_run: bool) ->
         known_name("--format", name, DEPTH_FORMATS)
     if not formats:
         raise ValueError(f"--format: is empty; accepted: {', '.join(DEPTH_FORMATS)}")
-    files = resolve_checkpoint(options["model"], spec=options["spec"], base=options["base"])
+    checkpoint = find_checkpoint(options["model"], spec=options["spec"], base=options["base"])
     names = ("window", "stride", "steps", "strategy", "sampler", "max_res", "seed", "flow")
     chosen = {name: options[name] for name in names}
-    settings = choose_settings(files.spec, sigmas=_levels(options["sigmas"]), **chosen)
-    method = EngineMethod(files, settings, options["shots"], options["device"], options["dtype"])
-    notes: list[str] = []
-    if files.spec.start == "zero" and settings.steps > files.spec.steps:
-        notes.append(f"{files.name} was trained for {files.spec.steps} step; {settings.steps} are outside its training")
+    settings = checkpoint.choose_settings(sigmas=_levels(options["sigmas"]), **chosen)
+    method = EngineMethod(checkpoint, settings, options["shots"], options["device"], options["dtype"])
+    notes = checkpoint.notes(settings)
     if "-" in inputs and options["resume"]:
         raise ValueError("--resume: - is a pipe, which can't be read again; save it to a file and give that")
     piped = _from_pipe() if "-" in inputs else None
@@ -209,7 +203,7 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _warm_up(engine: DepthEngine, job: DepthJob, settings: RunSettings) -> tuple[float, Any]:
+def _warm_up(engine: DepthEngine, job: DepthJob, settings: Any) -> tuple[float, Any]:
     """Seconds of a window once things are warm (of the only one, if the clip has no second), and the sizes."""
     from depth_engine.video.in_memory import mark_frames
 

@@ -16,10 +16,9 @@ import numpy as np
 from depth_engine.checks import known_name
 from depth_engine.depth.formats import as_read_back
 from depth_engine.depth.source import DepthSource, open_depth
-from depth_engine.models.loading import resolve_checkpoint
+from depth_engine.models.families import find_checkpoint
 from depth_engine.runs.depth_run import DepthJob, DepthMaker, DepthRun, EngineMethod
 from depth_engine.runs.resumable import Job, Progress, already_finished, check_job, plain
-from depth_engine.settings import choose_settings
 from depth_engine.video.probe import DecodeError, VideoInfo
 from depth_engine.video.take import TAKE_FIELDS, Take
 
@@ -193,9 +192,9 @@ def choose_depth(
 def _engine(request: DepthRequest) -> EngineMethod:
     options = dict(request.engine)
     model, spec, base = (options.pop(name, None) for name in ("model", "spec", "base"))
-    files = resolve_checkpoint(model or "bundled", spec=spec, base=base)
-    settings = choose_settings(files.spec, seed=request.seed, **options)
-    return EngineMethod(files, settings, request.shots, request.device, request.dtype)
+    checkpoint = find_checkpoint(model or "bundled", spec=spec, base=base)
+    settings = checkpoint.choose_settings(seed=request.seed, **options)
+    return EngineMethod(checkpoint, settings, request.shots, request.device, request.dtype)
 
 
 def check_fit(source: DepthSource, take: Take, info: VideoInfo) -> tuple[str, ...]:

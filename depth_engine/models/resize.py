@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch.nn.functional as F
@@ -32,22 +32,37 @@ class ModelSize(NamedTuple):
         return F.interpolate(depth.unsqueeze(1), (self.height, self.width), mode="bilinear").squeeze(1)
 
 
+class Resizer(Protocol):
+    """How a model takes up frames and gives back depth: see `contract.DepthNetwork`."""
+
+    def prepare(self, frame: Tensor, size: ModelSize) -> Tensor:
+        """A frame `[3, height, width]` as the model takes it up."""
+        ...
+
+    def restore(self, depth: Tensor, size: ModelSize) -> Tensor:
+        """Depth `[n, h, w]` at the frames' size."""
+        ...
+
+
 class SizedFrames:
-    """Marked frames on their way to a model, shrunk one by one: a window of large frames would not fit in memory.
+    """Marked frames on their way to a model, prepared one by one: a window of large frames would not fit in memory.
 
     Args:
         marked: Frames `[3, height, width]`, with True where a shot starts.
         fit: Height and width of the first frame -> size to work at.
+        resizer: Brings frames to that size, and depth back from it.
     """
 
-    def __init__(self, marked: Iterable[tuple[Tensor, bool]], fit: Callable[[int, int], ModelSize]) -> None:
-        self._marked, self._fit = marked, fit
+    def __init__(
+        self, marked: Iterable[tuple[Tensor, bool]], fit: Callable[[int, int], ModelSize], resizer: Resizer
+    ) -> None:
+        self._marked, self._fit, self._resizer = marked, fit, resizer
         self._size: ModelSize | None = None
 
     def __iter__(self) -> Iterator[tuple[Tensor, bool]]:
         for frame, starts in self._marked:
             self._size = self._size or self._fit(*frame.shape[-2:])
-            yield self._size.shrink(frame[None])[0], starts
+            yield self._resizer.prepare(frame, self._size), starts
 
     @property
     def size(self) -> ModelSize:
@@ -57,9 +72,9 @@ class SizedFrames:
         return self._size
 
     def restore(self, depth: Tensor) -> Iterator[np.ndarray]:
-        """Depth `[n, model_height, model_width]` at the frames' size, float32 `[H, W]` in [0, 1], one at a time."""
+        """Depth `[n, h, w]` of the model at the frames' size, float32 `[H, W]`, one at a time."""
         for frame in depth.split(1) if len(depth) else ():
-            yield self.size.restore(frame)[0].clamp(0, 1).numpy()
+            yield self._resizer.restore(frame, self.size)[0].numpy()
 
 
 def fit_size(

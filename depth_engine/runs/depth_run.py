@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -15,13 +15,12 @@ import numpy as np
 from depth_engine.depth.formats import DEPTH_FORMATS, depth_path
 from depth_engine.depth.sidecar import Held, MadeBy, make_sidecar, sidecar_path, write_sidecar
 from depth_engine.depth.sinks import DepthSink, Stored, open_depth_sink
-from depth_engine.models.svd.windows import Window
+from depth_engine.models.contract import Carry, Checkpoint
 from depth_engine.report.colours import colorize, side_by_side
 from depth_engine.report.page import Report, write_report
 from depth_engine.runs.background import read_ahead
 from depth_engine.runs.pieces import Piece
 from depth_engine.runs.resumable import Job, Progress, ResumableRun, Source, plain
-from depth_engine.settings import RunSettings
 from depth_engine.video.frame import Frame
 from depth_engine.video.marks import Marks
 from depth_engine.video.probe import VideoInfo
@@ -30,12 +29,10 @@ from depth_engine.video.sequence_files import is_pattern
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from depth_engine.engine import Carry, DepthEngine
-    from depth_engine.models.loading import CheckpointFiles
+    from depth_engine.engine import DepthEngine
     from depth_engine.models.resize import ModelSize
 
 READ_AHEAD_BYTES = 128 * 2**20  # of frames at the model's size: several windows of most
-_CARRIED = ("condition", "embedding", "latents", "pending")  # the tensors of a `Carry`
 
 
 @dataclass(frozen=True)
@@ -208,30 +205,30 @@ class EngineMaker:
 
     Args:
         engine: Loaded checkpoint.
-        settings: From `choose_settings`.
+        settings: From the checkpoint's `choose_settings`.
         detect_shots: Find cuts.
         taken: The part of the source, for the sidecar.
     """
 
-    def __init__(self, engine: DepthEngine, settings: RunSettings, detect_shots: bool, taken: dict[str, Any]) -> None:
+    def __init__(self, engine: DepthEngine, settings: Any, detect_shots: bool, taken: dict[str, Any]) -> None:
         self.engine, self.settings, self.detect_shots, self.taken = engine, settings, detect_shots, taken
-        self.name, self.kind = engine.files.name, engine.spec.kind
+        self.name, self.kind = engine.checkpoint.name, engine.kind
 
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """See `DepthMaker.make`."""
         import torch
 
-        size, carry = self._size(source.info), _carry(state)
+        size, carry = self._size(source.info), Carry.from_tensors(state)
         frames = source.frames()
         marked = ((torch.from_numpy(frame.rgb).movedim(-1, 0).contiguous(), frame.starts_shot) for frame in frames)
         # Decoding, cuts and shrinking run ahead of the network, by a window or so.
-        frame_bytes = 3 * size.model_height * size.model_width
+        frame_bytes = 3 * 4 * size.model_height * size.model_width  # as float32; some are uint8
         ahead = max(1, min(self.settings.window, READ_AHEAD_BYTES // frame_bytes))
         with closing(read_ahead(iter(self.engine.sized(marked, self.settings)), ahead)) as marked:
             for _ in islice(marked, carry.frames_read):
                 pass
-            for result in self.engine.windows(marked, self.settings, carry=carry):
-                yield Piece(result.depth.numpy(), _state(result.carry))
+            for result in self.engine.windows(marked, self.settings, size=size, carry=carry):
+                yield Piece(result.depth.numpy(), result.carry.to_tensors())
 
     def facts(self, info: VideoInfo) -> dict[str, Any]:
         """See `DepthMaker.facts`."""
@@ -243,8 +240,7 @@ class EngineMaker:
             "model_size": [size.model_width, size.model_height],
             "device": engine.device.type,
             "dtype": str(engine.dtype).removeprefix("torch."),
-            "spec": engine.files.spec_name,
-            "base": engine.files.base_name,
+            **engine.checkpoint.facts(),
         }
         checkpoint = {"name": self.name, "sha256": engine.weights_sha256}
         return {"checkpoint": checkpoint, "seed": self.settings.seed, "settings": settings}
@@ -253,40 +249,20 @@ class EngineMaker:
         return self.engine.size_of(info.height, info.width, self.settings)
 
 
-def _state(carry: Carry) -> dict[str, Tensor]:
-    """A carry as tensors."""
-    import torch
-
-    window = () if carry.window is None else astuple(carry.window)
-    numbers = torch.tensor([carry.frames_read, carry.frames_done, carry.shot_start, *window])
-    return {"numbers": numbers, **{name: held for name in _CARRIED if (held := getattr(carry, name)) is not None}}
-
-
-def _carry(state: dict[str, Tensor]) -> Carry:
-    """A carry from what `_state` made of it; a fresh one from nothing."""
-    from depth_engine.engine import Carry
-
-    if not state:
-        return Carry()
-    read, done, shot_start, *window = state["numbers"].tolist()
-    tensors = {name: state[name] for name in _CARRIED if name in state}
-    return Carry(read, done, shot_start, Window(*window) if window else None, **tensors)
-
-
 @dataclass(frozen=True)
 class EngineMethod:
     """Depth by the engine, checked and not loaded.
 
     Attributes:
-        files: The checkpoint.
+        checkpoint: What computes it.
         settings: Of the engine.
         shots: Find cuts.
         device: Where it runs, as `DepthEngine.from_pretrained` takes it.
         dtype: In which it computes, likewise.
     """
 
-    files: CheckpointFiles
-    settings: RunSettings
+    checkpoint: Checkpoint
+    settings: Any
     shots: bool
     device: str
     dtype: str
@@ -294,22 +270,19 @@ class EngineMethod:
     @property
     def name(self) -> str:
         """Of the checkpoint."""
-        return self.files.name
+        return self.checkpoint.name
 
     @property
     def kind(self) -> str:
         """`disparity`, `depth` or `metric`."""
-        return self.files.spec.kind
+        return self.checkpoint.kind
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed: checkpoint, settings, what computes. Plain data."""
         from depth_engine.devices import computes_as
 
         identity = {
-            "checkpoint_sha256": self.files.weights_sha256(),
-            "spec": self.files.spec.to_json(),
-            "base": str(self.files.base),
-            "base_sha256": self.files.base_sha256(),
+            **self.checkpoint.identity(),
             **asdict(self.settings),
             "shots": self.shots,
             **computes_as(self.device, self.dtype),
@@ -319,12 +292,11 @@ class EngineMethod:
 
     def load_engine(self) -> DepthEngine:
         """Load the checkpoint."""
+        from depth_engine.devices import choose_device, choose_dtype
         from depth_engine.engine import DepthEngine
 
-        files = self.files
-        return DepthEngine.from_pretrained(
-            files.name, spec=files.spec_name, base=files.base_name, device=self.device, dtype=self.dtype
-        )
+        device = choose_device(self.device)
+        return DepthEngine(self.checkpoint, self.checkpoint.load(device, choose_dtype(self.dtype, device)))
 
     def load(self, job: Job) -> EngineMaker:
         """Load what makes the depth of a job."""

@@ -20,8 +20,10 @@ from diffusers import AutoencoderKLTemporalDecoder
 
 from depth_engine.engine import DepthEngine
 from depth_engine.models.loading import CheckpointFiles
+from depth_engine.models.svd.checkpoint import SvdCheckpoint
 from depth_engine.models.svd.codec import VaeCodec
 from depth_engine.models.svd.embed import ConstantEmbedder
+from depth_engine.models.svd.model import SvdModel
 from depth_engine.models.svd.spec import CHRONODEPTH
 from depth_engine.models.svd.unet import DepthUNet
 from tests.tiny_checkpoints import SVD_SCHEDULER
@@ -81,7 +83,8 @@ def one_window(unet: torch.nn.Module, vae: torch.nn.Module, frames: int, height:
         files = CheckpointFiles(name="random SVD", spec=CHRONODEPTH, unet=base, base=base)
         codec = VaeCodec(vae, CHRONODEPTH.scale_condition, CHRONODEPTH.to_depth)  # type: ignore[arg-type]
         embedder = ConstantEmbedder(torch.zeros(unet.config.cross_attention_dim))  # type: ignore[union-attr]
-        engine = DepthEngine(files, unet, codec, embedder, torch.device("cpu"))  # type: ignore[arg-type]
+        model = SvdModel(files, unet, codec, embedder, torch.device("cpu"))  # type: ignore[arg-type]
+        engine = DepthEngine(SvdCheckpoint(files), model)
         noise = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
         return np.stack(list(engine.stream(noise, shots=False, steps=1, window=frames, stride=1)))
 

@@ -15,13 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import depth_engine.engine
+import depth_engine.models.svd.model
 from depth_engine import DepthEngine
 from depth_engine.depth.sinks import DepthSink
 from depth_engine.models.resize import ModelSize
 from depth_engine.runs.depth_run import DepthJob, DepthRun, EngineMaker
 from depth_engine.runs.pieces import PieceStore
-from depth_engine.settings import choose_settings
 from depth_engine.video.read import read_frames
 from depth_engine.video.write import VideoWriter
 from tools.footage import footage
@@ -63,11 +62,12 @@ def main() -> None:
     args = parser.parse_args()
 
     engine = DepthEngine.from_pretrained("bundled")
-    settings = choose_settings(engine.spec)
+    settings = engine.checkpoint.choose_settings()
     spent: dict[str, float] = {}
-    engine.unet.forward = timed(engine.unet.forward, "network", spent)
+    network: Any = engine.model  # the bundled one is of the SVD family
+    network.unet.forward = timed(network.unet.forward, "network", spent)
     for owner, method, label in (
-        (depth_engine.engine, "follow_flow", "optical flow"),
+        (depth_engine.models.svd.model, "follow_flow", "optical flow"),
         (ModelSize, "shrink", "resize"),
         (ModelSize, "restore", "resize"),
         (DepthSink, "write", "depth file"),

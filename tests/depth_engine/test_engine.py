@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from depth_engine import DepthEngine, seeded_noise
-from depth_engine.engine import Carry
+from depth_engine.models.contract import Carry
 from depth_engine.settings import choose_settings
 from depth_engine.video.in_memory import mark_frames
 
@@ -102,9 +102,10 @@ def test_carry_does_not_grow(depthcrafter: DepthEngine, clip: np.ndarray) -> Non
     settings = choose_settings(depthcrafter.spec, **SETTINGS)
     long = np.concatenate([clip] * 3)
     for result in depthcrafter.windows(depthcrafter.sized(mark_frames(iter(long), False), settings), settings):
-        for tensor in (result.carry.condition, result.carry.latents, result.carry.embedding):
-            assert tensor is None or len(tensor) < settings.window
-        assert result.carry.pending is None or len(result.carry.pending) < depthcrafter.spec.decode_chunk
+        state = result.carry.state
+        for name in ("condition", "latents", "embedding"):
+            assert name not in state or len(state[name]) < settings.window
+        assert "pending" not in state or len(state["pending"]) < depthcrafter.spec.decode_chunk
 
 
 def test_same_seed_same_depth_other_seed_other(chronodepth: DepthEngine, clip: np.ndarray) -> None:
@@ -126,10 +127,10 @@ def test_depth_comes_back_at_the_source_s_size(chronodepth: DepthEngine) -> None
     assert chronodepth.estimate(frames, shots=False, **SETTINGS).values.shape == (2, 50, 91)
 
 
-def test_custom_sigmas_replace_the_schedule(chronodepth: DepthEngine, clip: np.ndarray) -> None:
+def test_custom_sigmas_replace_the_schedule(svd_folder: Path, chronodepth: DepthEngine, clip: np.ndarray) -> None:
     from diffusers import EulerDiscreteScheduler
 
-    scheduler: Any = EulerDiscreteScheduler.from_pretrained(chronodepth.files.base / "scheduler")
+    scheduler: Any = EulerDiscreteScheduler.from_pretrained(svd_folder / "scheduler")
     scheduler.set_timesteps(2)
     options = {key: value for key, value in SETTINGS.items() if key != "steps"}
     own = chronodepth.estimate(clip[:4], shots=False, steps=2, **options).values
@@ -137,6 +138,12 @@ def test_custom_sigmas_replace_the_schedule(chronodepth: DepthEngine, clip: np.n
     other = chronodepth.estimate(clip[:4], shots=False, sigmas=[700, 15], **options).values
     assert np.allclose(own, same, atol=1e-5)
     assert not np.allclose(own, other, atol=1e-3)
+
+
+def embedded(engine: DepthEngine) -> torch.Tensor:
+    """The image embedding that a network of the SVD family is given for a black picture."""
+    network: Any = engine.model
+    return network.embedder(torch.zeros(1, 3, 8, 8))
 
 
 def test_zero_image_embedding_is_cached_and_clip_not_loaded_again(
@@ -148,24 +155,22 @@ def test_zero_image_embedding_is_cached_and_clip_not_loaded_again(
     # Were the tower loaded again, this would fail: its config no longer fits.
     monkeypatch.setattr("transformers.CLIPVisionModelWithProjection", None)
     second = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu")
-    pixels = torch.zeros(1, 3, 8, 8)
-    assert torch.equal(first.embedder(pixels), second.embedder(pixels))
+    assert torch.equal(embedded(first), embedded(second))
 
 
 def test_a_broken_cache_costs_time_and_nothing_else(
     svd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEPTH_ENGINE_CACHE", str(tmp_path))
-    pixels = torch.zeros(1, 3, 8, 8)
     first = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu")
     (cached,) = tmp_path.rglob("*.safetensors")
     whole = cached.read_bytes()
     cached.write_bytes(whole[:5])
     again = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu")
-    assert torch.equal(first.embedder(pixels), again.embedder(pixels)) and cached.read_bytes() == whole
+    assert torch.equal(embedded(first), embedded(again)) and cached.read_bytes() == whole
     monkeypatch.setenv("DEPTH_ENGINE_CACHE", "/dev/null/none")
     anywhere = DepthEngine.from_pretrained(svd_folder, spec="chronodepth", device="cpu")
-    assert torch.equal(first.embedder(pixels), anywhere.embedder(pixels))
+    assert torch.equal(embedded(first), embedded(anywhere))
 
 
 @pytest.mark.parametrize(

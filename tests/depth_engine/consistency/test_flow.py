@@ -12,7 +12,7 @@ import torch
 
 from depth_engine import DepthEngine
 from depth_engine.consistency.flow import follow_flow
-from depth_engine.engine import Carry
+from depth_engine.models.contract import Carry
 from depth_engine.models.loading import resolve_checkpoint
 from depth_engine.models.svd.spec import CHRONODEPTH
 from depth_engine.settings import choose_settings

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,9 +55,10 @@ def test_training_predicts_what_the_engine_predicts(tmp_path: Path) -> None:
     quiet(SMALL, tmp_path / "model")
     engine = DepthEngine.from_pretrained(tmp_path / "model", device="cpu")
     config = json.loads((tmp_path / "model" / "train_config.json").read_text())
+    network: Any = engine.model
     assert config["seed"] == 0 and len(config["stages"]) == 3
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
-    model = DepthModel(engine.unet, engine.codec, engine.embedder, engine.spec, SMALL.sigma)
+    model = DepthModel(network.unet, network.codec, network.embedder, engine.spec, SMALL.sigma)
     rgb = to_pixels(torch.from_numpy(frames).movedim(-1, 1))[None]
     with torch.inference_mode():
         first = model.predict(rgb[:, :3], torch.zeros(1, 0, 32, 48))
