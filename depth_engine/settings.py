@@ -119,6 +119,48 @@ def choose_settings(spec: CheckpointSpec, **given: Unpack[SettingOptions]) -> Ru
     )
 
 
+@dataclass(frozen=True)
+class WindowSettings:
+    """The choices about a network that leaves little to choose.
+
+    Attributes:
+        window: Frames that go through it at a time.
+        stride: New frames among them.
+        max_res: Longest side in pixels that it works at; None: its own rule decides.
+        seed: Seeds the noise, of a network that starts from noise.
+    """
+
+    window: int
+    stride: int
+    max_res: int | None
+    seed: int = 0
+
+
+def choose_window_settings(name: str, windows: tuple[int, int], least_px: int, given: SettingOptions) -> WindowSettings:
+    """Settings of a network whose windows are its own; what would have no effect is refused.
+
+    Args:
+        name: Of the checkpoint.
+        windows: Frames that it takes at a time, and new ones among them.
+        least_px: The smallest side that it works at.
+        given: What the caller chose.
+
+    Raises:
+        ValueError: Names the argument, the value and what is accepted.
+    """
+    check_keywords("choose_settings", given, SettingOptions.__annotations__)
+    for option, fixed in (("window", windows[0]), ("stride", windows[1]), ("seed", 0)):
+        if given.get(option) not in (None, fixed):
+            raise ValueError(f"{option}: {given.get(option)} is not accepted; {name} has {fixed}")
+    for option, value in given.items():
+        if value is not None and option not in ("window", "stride", "seed", "max_res"):
+            raise ValueError(f"{option}: {value} has no effect on {name}; leave it out")
+    max_res = given.get("max_res")
+    if max_res is not None and _at_least_one("max_res", max_res, "a longest side in pixels") < least_px:
+        raise ValueError(f"max_res: {max_res} is smaller than the {least_px} px that this checkpoint works in")
+    return WindowSettings(*windows, max_res)
+
+
 def _flow(spec: CheckpointSpec, strategy: str, window: int, stride: int, flow: bool | None) -> bool:
     """Whether depth follows the flow: a kind of context, for checkpoints made for it."""
     possible = spec.flow and strategy == "context" and stride < window

@@ -57,6 +57,7 @@ class AnnotatorMaker:
     """An annotator that is loaded, as a maker of depth; see `DepthMaker`."""
 
     kind = "disparity"
+    bounded = True
 
     def __init__(self, method: AnnotatorMethod, detect: Callable[[np.ndarray], np.ndarray]) -> None:
         self.name, self._method, self._detect = method.name, method, detect
@@ -67,6 +68,10 @@ class AnnotatorMaker:
         for frame in source.frames():
             if frame.index >= first:
                 yield Piece(self._detect(frame.rgb)[None])
+
+    def restore(self, made: np.ndarray, info: VideoInfo) -> np.ndarray:
+        """See `DepthMaker.restore`; it has that size."""
+        return made
 
     def facts(self, info: VideoInfo) -> dict[str, Any]:
         """See `DepthMaker.facts`."""

@@ -115,6 +115,12 @@ def values_of(counts: np.ndarray, value_range: tuple[float, float]) -> np.ndarra
     return (lo + counts * ((hi - lo) / MAX_COUNT)).astype(np.float32)
 
 
+def to_unit(values: np.ndarray, lo: float, hi: float) -> np.ndarray:
+    """Values from `lo` to `hi` as float32 from 0 to 1."""
+    values = np.asarray(values, np.float32)
+    return values if (lo, hi) == (0.0, 1.0) else (values - np.float32(lo)) / np.float32(hi - lo)
+
+
 def as_read_back(values: np.ndarray, value_range: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
     """float32 values as mkv and png16 give them back: rounded to the nearest of their 65,536 counts."""
     return values_of(counts_of(values, value_range)[0], value_range)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from depth_engine.checks import known_name
-from depth_engine.depth.formats import as_read_back
+from depth_engine.depth.formats import as_read_back, to_unit
 from depth_engine.depth.source import DepthSource, open_depth
 from depth_engine.models.families import find_checkpoint
 from depth_engine.runs.depth_run import DepthJob, DepthMaker, DepthRun, EngineMethod
@@ -105,10 +105,15 @@ class DepthInput:
         if self.file is not None:
             return self._for_every_frame(self.file)
         job, method = self._made()
-        seen = None if on_depth is None else lambda values: on_depth(as_read_back(values))
+
+        def seen(values: np.ndarray, value_range: tuple[float, float]) -> None:
+            stored = as_read_back(values, value_range)
+            if on_depth is not None:
+                on_depth(stored if self.kind == "metric" else to_unit(stored, *value_range))
+
         try:
             if not already_finished(job):
-                DepthRun(job, self._identity(), method.load(job), on_frames, seen).run()
+                DepthRun(job, self._identity(), method.load(job), on_frames, on_depth and seen).run()
         except DecodeError:  # told by the run that works from this depth and reads the same source
             if not job.finished:
                 raise

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from depth_engine.checks import known_name
-from depth_engine.depth.formats import find_depth_file, iter_depth, split_depth_path
+from depth_engine.depth.formats import find_depth_file, iter_depth, split_depth_path, to_unit
 from depth_engine.depth.sidecar import DEPTH_KINDS, read_sidecar, sidecar_path
 from depth_engine.video.sequence_files import natural_key
 
@@ -103,6 +103,9 @@ def _open_own(file: Path, kind: str | None) -> DepthSource:
     sidecar = read_sidecar(sidecar_path(split_depth_path(file)[0]))
     if kind not in (None, sidecar["kind"]):
         raise ValueError(f"depth-kind: {kind} contradicts {sidecar['kind']} in the sidecar of {file}")
+    lo, hi, notes = 0.0, 1.0, ()
+    if sidecar["kind"] != "metric" and (lo, hi) != tuple(sidecar["value_range"]):
+        lo, hi, notes = _of_range(*sidecar["value_range"])
     return DepthSource(
         file,
         sidecar["kind"],
@@ -110,8 +113,8 @@ def _open_own(file: Path, kind: str | None) -> DepthSource:
         sidecar["width"],
         sidecar["frame_count"],
         tuple(sidecar["shots"]) or None,
-        (),
-        lambda: iter_depth(file),
+        notes,
+        lambda: (to_unit(frame, lo, hi) for frame in iter_depth(file)),
     )
 
 
@@ -152,7 +155,7 @@ def _of_array(path: Path, kind: str, array: np.ndarray, load: Callable[[], np.nd
 
     def frames() -> Iterator[np.ndarray]:
         for frame in load():
-            yield _to_unit(frame.reshape(height, width), lo, hi)
+            yield to_unit(frame.reshape(height, width), lo, hi)
 
     return DepthSource(path, kind, height, width, frame_count, None, notes, frames)
 
@@ -166,13 +169,12 @@ def _relative_range(frames: Iterable[np.ndarray]) -> tuple[float, float, tuple[s
             lo, hi = min(lo, float(values.min())), max(hi, float(values.max()))
     if (lo >= 0 and hi <= 1) or lo > hi:
         return 0.0, 1.0, ()
+    return _of_range(lo, hi)
+
+
+def _of_range(lo: float, hi: float) -> tuple[float, float, tuple[str, ...]]:
     note = f"relative depth from {lo:g} to {hi:g} was brought to [0, 1] for the whole clip"
     return lo, hi if hi > lo else lo + 1, (note,)
-
-
-def _to_unit(values: np.ndarray, lo: float, hi: float) -> np.ndarray:
-    values = np.asarray(values, np.float32)
-    return values if (lo, hi) == (0.0, 1.0) else (values - np.float32(lo)) / np.float32(hi - lo)
 
 
 def _open_mkv(path: Path, kind: str) -> DepthSource:
@@ -211,7 +213,7 @@ def _open_folder(path: Path, kind: str) -> DepthSource:
             frame = read(file)
             if frame.shape != (height, width):
                 raise ValueError(f"depth: {file} has shape {frame.shape}, the first one {(height, width)}")
-            yield _to_unit(frame, lo, hi)
+            yield to_unit(frame, lo, hi)
 
     return DepthSource(path, kind, height, width, len(files), None, notes, frames)
 

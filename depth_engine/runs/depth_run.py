@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from depth_engine.depth.formats import DEPTH_FORMATS, depth_path
+from depth_engine.depth.formats import DEPTH_FORMATS, depth_path, to_unit
 from depth_engine.depth.sidecar import Held, MadeBy, make_sidecar, sidecar_path, write_sidecar
 from depth_engine.depth.sinks import DepthSink, Stored, open_depth_sink
 from depth_engine.models.contract import Carry, Checkpoint
 from depth_engine.report.colours import colorize, side_by_side
 from depth_engine.report.page import Report, write_report
 from depth_engine.runs.background import read_ahead
-from depth_engine.runs.pieces import Piece
+from depth_engine.runs.pieces import Piece, PieceStore
 from depth_engine.runs.resumable import Job, Progress, ResumableRun, Source, plain
 from depth_engine.video.frame import Frame
 from depth_engine.video.marks import Marks
@@ -80,15 +80,21 @@ class DepthMaker(Protocol):
     Attributes:
         name: Of its weights.
         kind: `disparity`, `depth` or `metric`.
+        bounded: Whether values lie in [0, 1]; if not, their range is known once all are made.
         detect_shots: Whether cuts are looked for.
     """
 
     name: str
     kind: str
+    bounded: bool
     detect_shots: bool
 
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """Depth float32 `[n, h, w]` at any size, from frame `first` on."""
+        ...
+
+    def restore(self, made: np.ndarray, info: VideoInfo) -> np.ndarray:
+        """A frame of that depth at the size of the source's frames."""
         ...
 
     def facts(self, info: VideoInfo) -> dict[str, Any]:
@@ -104,8 +110,8 @@ class DepthRun(ResumableRun):
         identity: From `DepthMethod.identity`.
         maker: What makes the depth.
         on_frames: Told how many frames are done.
-        on_depth: Given each frame's depth as it is written, float32 `[H, W]`, in another thread; none where all is
-            finished already.
+        on_depth: Given each frame's depth as it is written, float32 `[H, W]`, in another thread, and the range that
+            16-bit counts stand for; nothing where all is finished already.
     """
 
     preview_width = 960  # the preview is for looking, the archive for working
@@ -116,11 +122,12 @@ class DepthRun(ResumableRun):
         identity: Mapping[str, Any],
         maker: DepthMaker,
         on_frames: Progress = lambda done: None,
-        on_depth: Callable[[np.ndarray], None] | None = None,
+        on_depth: Callable[[np.ndarray, tuple[float, float]], None] | None = None,
     ) -> None:
         super().__init__(job, identity, on_frames)
         self.depth_job, self.maker, self.on_depth = job, maker, on_depth
-        self.shots = maker.detect_shots
+        self.shots, self.writes_last = maker.detect_shots, not maker.bounded
+        self.value_range = (0.0, 1.0)
         self.names: dict[str, None] = {}  # of the images of a sequence, in order
         self.sinks: dict[str, DepthSink] = {}
 
@@ -128,22 +135,25 @@ class DepthRun(ResumableRun):
         """See `ResumableRun.make`."""
         return self.maker.make(source, first, state)
 
+    def begin_writing(self, store: PieceStore) -> None:
+        """See `ResumableRun.begin_writing`: the clip's own range is what counts and colours stand for."""
+        lo, hi = np.inf, -np.inf
+        for made, _ in store.kept():
+            lo, hi = min(lo, float(made.min())), max(hi, float(made.max()))
+        self.value_range = (lo, hi) if lo < hi else (lo, lo + 1) if lo == hi else (0.0, 1.0)
+
     def write_frame(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
         """See `ResumableRun.write_frame`."""
-        import torch
-
-        from depth_engine.models.resize import ModelSize
-
-        size = ModelSize(self.info.height, self.info.width, *made.shape)
-        depth = size.restore(torch.from_numpy(made)[None])[0].numpy()
+        depth = self.maker.restore(made, self.info)
         name = self._name(frame)
         for format in self.depth_job.formats:
             self._sink(format).write(depth, frame.time_s, name)
         if self.on_depth is not None:
-            self.on_depth(depth)
-        pair = side_by_side(frame.rgb, colorize(made, self.maker.kind), max_width_each=self.preview_width)
+            self.on_depth(depth, self.value_range)
+        unit = to_unit(made, *self.value_range)
+        pair = side_by_side(frame.rgb, colorize(unit, self.maker.kind), max_width_each=self.preview_width)
         self.video(self.depth_job.preview, pair, frame.time_s)
-        self.note_change(made)
+        self.note_change(unit)
 
     def write_texts(self, notes: list[str]) -> None:
         """See `ResumableRun.write_texts`."""
@@ -155,6 +165,7 @@ class DepthRun(ResumableRun):
             self.times_s,
             self.info.height,
             self.info.width,
+            value_range=self.value_range,
             shots=self.first_frames,
             clipped={name: sink.clipped for name, sink in self.sinks.items()},
         )
@@ -194,7 +205,7 @@ class DepthRun(ResumableRun):
                 height=self.info.height,
                 width=self.info.width,
                 fps=self.job.rate(self.info),
-                stored=Stored(kind=self.maker.kind, marks=marks),
+                stored=Stored(value_range=self.value_range, kind=self.maker.kind, marks=marks),
             )
             self.sinks[format] = self.open_files.enter_context(sink)
         return self.sinks[format]
@@ -212,7 +223,7 @@ class EngineMaker:
 
     def __init__(self, engine: DepthEngine, settings: Any, detect_shots: bool, taken: dict[str, Any]) -> None:
         self.engine, self.settings, self.detect_shots, self.taken = engine, settings, detect_shots, taken
-        self.name, self.kind = engine.checkpoint.name, engine.kind
+        self.name, self.kind, self.bounded = engine.checkpoint.name, engine.kind, engine.checkpoint.bounded
 
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """See `DepthMaker.make`."""
@@ -229,6 +240,12 @@ class EngineMaker:
                 pass
             for result in self.engine.windows(marked, self.settings, size=size, carry=carry):
                 yield Piece(result.depth.numpy(), result.carry.to_tensors())
+
+    def restore(self, made: np.ndarray, info: VideoInfo) -> np.ndarray:
+        """See `DepthMaker.restore`."""
+        import torch
+
+        return self.engine.model.restore(torch.from_numpy(made)[None], self._size(info))[0].numpy()
 
     def facts(self, info: VideoInfo) -> dict[str, Any]:
         """See `DepthMaker.facts`."""

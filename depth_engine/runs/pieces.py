@@ -1,8 +1,8 @@
 """Finished frames of a run, kept on disk so that a run that was killed goes on after them.
 
-piece-000000.safetensors   what the next piece needs, and the frames where they are no pictures; the piece counts
-once this file is there
+piece-000000.safetensors   the frames where they are no pictures; the piece counts once this file is there
 piece-000000.mkv           its frames where they are pictures, FFV1; `piece-000000.NAME.mkv` of a companion clip
+piece-000000.state         what the next piece needs; only the last piece keeps it
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEEP_EVERY_FRAMES = 24
 _KEEP_EVERY_BYTES = 128 * 2**20
 _FPS = 24  # pieces are read by their order alone; FFV1 wants a rate
 _FRAMES = "frames"
-_STATE = "state/"
+_STATE = "state"
 
 
 class Piece(NamedTuple):
@@ -73,30 +73,28 @@ class PieceStore:
         self.frames = 0
         self.state: dict[str, Tensor] = {}
         if self.count:
-            self.frames, _, tensors = self._read(self.count - 1)
-            self.state = {name.removeprefix(_STATE): held for name, held in tensors.items() if name.startswith(_STATE)}
+            self.frames, _, _ = self._read(self.count - 1)
+            path = self._path(self.count - 1, _STATE)
+            self.state = _tensors_of(path)[1] if path.exists() else {}
 
     def append(self, piece: Piece) -> None:
         """Keep a piece."""
         import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
 
-        tensors = {_STATE + name: tensor.contiguous().cpu() for name, tensor in piece.state.items()}
+        tensors = {}
         for name, frames in {"": piece.frames, **piece.companions}.items():
             if frames.dtype == np.uint8:
                 self._write_pictures(self._path(self.count, f"{name}.mkv"), frames)
             else:
                 tensors[_FRAMES] = torch.from_numpy(np.ascontiguousarray(frames))
         numbers = {"frames": self.frames + len(piece.frames), "companions": list(piece.companions)}
-        path = self._path(self.count, "safetensors")
-        partial = path.with_suffix(".partial")
-        try:
-            save_file(tensors, partial, metadata={"piece": json.dumps(numbers)})
-        except SafetensorError as error:
-            partial.unlink(missing_ok=True)
-            raise OSError(f"{partial} can't be written ({error})") from error
-        os.replace(partial, path)
+        state = {name: tensor.contiguous().cpu() for name, tensor in piece.state.items()}
+        self._path(self.count, _STATE).unlink(missing_ok=True)  # of a run that was killed here
+        if state:
+            _write_tensors(self._path(self.count, _STATE), state, {})
+        _write_tensors(self._path(self.count, "safetensors"), tensors, {"piece": json.dumps(numbers)})
+        if self.count:
+            self._path(self.count - 1, _STATE).unlink(missing_ok=True)
         self.count, self.frames = self.count + 1, numbers["frames"]
 
     def kept(self) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -120,15 +118,9 @@ class PieceStore:
 
     def _read(self, number: int) -> tuple[int, list[str], dict[str, Tensor]]:
         """Number of frames up to the end of a piece, names of its companions, and its tensors."""
-        from safetensors import SafetensorError, safe_open
-
-        path = self._path(number, "safetensors")
-        try:
-            with safe_open(path, framework="pt") as file:
-                numbers = json.loads(file.metadata()["piece"])
-                return numbers["frames"], numbers["companions"], {name: file.get_tensor(name) for name in file.keys()}
-        except (OSError, SafetensorError) as error:
-            raise _lost(path, error) from error
+        facts, tensors = _tensors_of(self._path(number, "safetensors"))
+        numbers = json.loads(facts["piece"])
+        return numbers["frames"], numbers["companions"], tensors
 
     def _write_pictures(self, path: Path, frames: np.ndarray) -> None:
         height, width = frames.shape[1:3]
@@ -138,6 +130,31 @@ class PieceStore:
 
     def _path(self, number: int, ending: str) -> Path:
         return self._folder / f"piece-{number:06d}.{ending.removeprefix('.')}"
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+    """Write a file that appears whole or not at all."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    partial = path.with_suffix(".partial")
+    try:
+        save_file(tensors, partial, metadata=facts)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{partial} can't be written ({error})") from error
+    os.replace(partial, path)
+
+
+def _tensors_of(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What `_write_tensors` wrote: facts and tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise _lost(path, error) from error
 
 
 def _lost(path: Path, error: Exception) -> ValueError:

@@ -3,7 +3,8 @@
 The source is decoded once. What is made of it arrives in pieces; each is kept on disk before the next is begun, with
 what that one needs. Every output is written in step under the work folder and gets its name at the end. A run that was
 killed feeds the frames that were kept to fresh output files and goes on after them, so the bytes are those of an
-unbroken run. A source that breaks off gives what was made of it up to there.
+unbroken run. A source that breaks off gives what was made of it up to there. A run that has to know all of what is made
+before it can write any reads the source a second time.
 
     WORK/state.json   what the run is
     WORK/piece-...    see `pieces`
@@ -205,6 +206,7 @@ class ResumableRun(ABC):
     """
 
     preview_width: int  # of each panel
+    writes_last: bool = False  # nothing is written before all is made
     shots: bool | Collection[int] = False  # cuts are looked for, or not, or known
 
     def __init__(self, job: Job, identity: Mapping[str, Any], on_frames: Progress) -> None:
@@ -220,6 +222,10 @@ class ResumableRun(ABC):
     @abstractmethod
     def make(self, source: Source, first: int, state: dict[str, Tensor]) -> Iterator[Piece]:
         """Pieces from frame `first` on; `state` is that of the piece before it. Reads `source` from its first frame."""
+
+    def begin_writing(self, store: PieceStore) -> None:
+        """With `writes_last`: all that is made is in `store`, and the writing begins."""
+        raise NotImplementedError
 
     @abstractmethod
     def write_frame(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
@@ -321,6 +327,9 @@ class ResumableRun(ABC):
 
     def _write_all(self, store: PieceStore) -> DecodeError | None:
         """Write every output into the work folder; the fault that ended the source early, if any."""
+        if self.writes_last:
+            self._make_all(store)
+            self.begin_writing(store)
         kept, made = store.frames, store.kept()
         source = Source(self, kept, lambda frame: self._write(*next(made), frame))
 
@@ -330,12 +339,11 @@ class ResumableRun(ABC):
                 self._write(values, companions, source.next_small())
 
         with self.open_files:
-            with (
-                closing(gathered(self.make(source, kept, store.state))) as pieces,  # type: ignore[type-var]
-                WriteBehind[Piece](keep, items=2, dropped=store.append) as behind,
-            ):
-                for piece in pieces:
-                    behind.put(piece)
+            if self.writes_last:
+                for _ in source.frames():
+                    pass
+            else:
+                self._make_rest(source, store, keep)
             if len(self.times_s) < kept:
                 raise ValueError(f"resume: {self.job.source} has fewer frames than when the run began")
             if not self.times_s:
@@ -344,12 +352,34 @@ class ResumableRun(ABC):
         self.write_texts([*self.info.notes, *broke_off])
         return source.broken
 
+    def _make_all(self, store: PieceStore) -> None:
+        """Make what is not in `store` yet, and write nothing."""
+        source = Source(self, store.frames, lambda frame: None)
+
+        def keep(piece: Piece) -> None:
+            store.append(piece)
+            for _ in piece.frames:
+                source.next_small()
+            self.on_frames(store.frames)
+
+        self._make_rest(source, store, keep)
+
+    def _make_rest(self, source: Source, store: PieceStore, keep: Callable[[Piece], None]) -> None:
+        """Make what is not in `store` yet; each piece goes to `keep`, in another thread."""
+        with (
+            closing(gathered(self.make(source, store.frames, store.state))) as pieces,  # type: ignore[type-var]
+            WriteBehind[Piece](keep, items=2, dropped=store.append) as behind,
+        ):
+            for piece in pieces:
+                behind.put(piece)
+
     def _write(self, made: np.ndarray, companions: dict[str, np.ndarray], frame: Frame) -> None:
         self.write_frame(made, companions, frame)
         self.times_s.append(frame.time_s)
         if frame.starts_shot:
             self.first_frames.append(frame.index)
-        self.on_frames(len(self.times_s))
+        if not self.writes_last:
+            self.on_frames(len(self.times_s))
 
 
 def _check_same_run(job: Job, identity: Mapping[str, Any]) -> None:

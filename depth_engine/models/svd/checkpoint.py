@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from depth_engine.models.contract import Kind
 from depth_engine.models.loading import CheckpointFiles
 from depth_engine.models.svd.windows import plan
-from depth_engine.settings import RunSettings, choose_settings
+from depth_engine.settings import RunSettings, SettingOptions, choose_settings
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Unpack
 
     from depth_engine.models.resize import ModelSize
     from depth_engine.models.svd.model import SvdModel
@@ -45,7 +46,7 @@ class SvdCheckpoint:
         """See `Checkpoint.kind`."""
         return self.spec.kind
 
-    def choose_settings(self, **given: Any) -> RunSettings:
+    def choose_settings(self, **given: Unpack[SettingOptions]) -> RunSettings:
         """See `Checkpoint.choose_settings`."""
         return choose_settings(self.spec, **given)
 
